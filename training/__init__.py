@@ -1,0 +1,1 @@
+"""Training: a linear script and its peers."""

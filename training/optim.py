@@ -1,0 +1,40 @@
+"""Optimizers and their schedule."""
+
+from collections.abc import Iterable
+
+from torch import nn
+from torch.optim import AdamW, Muon, Optimizer
+
+from training.config import OptimConfig
+
+
+def build_optimizers(network: nn.Module, config: OptimConfig) -> list[Optimizer]:
+    """Return Muon over the matrices inside transformer blocks and AdamW over all else.
+
+    Muon orthogonalises a matrix's update (Jordan et al., 2024), which only makes sense for maps
+    between hidden spaces: embeddings, heads, norms and biases stay with AdamW.
+    """
+    matrices, others = [], []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            hidden = ".blocks." in name and parameter.ndim == 2
+            (matrices if hidden else others).append(parameter)
+    return [
+        Muon(matrices, lr=config.muon_lr, momentum=0.95, weight_decay=config.weight_decay),
+        AdamW(others, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay),
+    ]
+
+
+def schedule(step: int, steps: int, config: OptimConfig) -> float:
+    """Return the factor on the learning rates: warm-up, constant, linear to zero at the end."""
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    decay_steps = config.decay_share * steps
+    left = min(1.0, (steps - step) / decay_steps) if decay_steps else 1.0
+    return warmup * left
+
+
+def set_learning_rates(optimizers: Iterable[Optimizer], factor: float) -> None:
+    """Scale every group's initial learning rate by `factor`."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
