@@ -1,0 +1,102 @@
+"""Prompts to text embeddings, and the small vocabulary and encoder of models trained from scratch.
+
+The encoder may be any of transformers' UMT5 encoders; what leaves this module is what Wan's
+network was trained on: embeddings cut at the prompt's length, then zeros up to a fixed length.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+PAD, END, UNKNOWN = "[PAD]", "</s>", "[UNK]"
+"""Special tokens, with ids 0, 1 and 2: UMT5's own order of pad, end and unknown."""
+
+
+def encode_prompts(
+    prompts: Sequence[str], tokenizer: Any, text_encoder: Any, max_sequence_length: int
+) -> Tensor:
+    """Embed prompts as Wan's pipelines do: clean, tokenize, encode, zero what lies past the end.
+
+    A prompt of more than `max_sequence_length` tokens is cut there. The zero rows are not padding
+    to be masked: a Wan network attends to them.
+
+    Args:
+        prompts: B prompts.
+        tokenizer: a transformers tokenizer that appends its end token.
+        text_encoder: a transformers encoder of width D.
+        max_sequence_length: L, the length the network was trained with.
+
+    Returns:
+        `(B, L, D)`, on the encoder's device and in its dtype.
+    """
+    tokens = tokenizer(
+        [prompt_clean(prompt) for prompt in prompts],
+        padding="max_length",
+        max_length=max_sequence_length,
+        truncation=True,
+        add_special_tokens=True,
+        return_attention_mask=True,
+        return_tensors="pt",
+    )
+    mask = tokens.attention_mask.to(text_encoder.device)
+    hidden = text_encoder(tokens.input_ids.to(text_encoder.device), mask).last_hidden_state
+    embeddings: Tensor = torch.where(mask.bool().unsqueeze(-1), hidden, 0.0)
+    return embeddings
+
+
+def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Make a word-level tokenizer: lower case, split at white space and around punctuation.
+
+    Args:
+        words: the vocabulary, lower case, each a run of letters and digits or of punctuation;
+            word i gets id 3 + i.
+
+    Raises:
+        ValueError: for a word that is repeated, or that the tokenizer itself would split or fold.
+    """
+    splitter = pre_tokenizers.Whitespace()
+    for word in words:
+        if [piece for piece, _ in splitter.pre_tokenize_str(word.lower())] != [word]:
+            raise ValueError(
+                f"words: {word!r} can never be a token; allowed are lower-case runs of letters "
+                f"and digits, or of punctuation"
+            )
+    vocabulary = {word: i for i, word in enumerate([PAD, END, UNKNOWN, *words])}
+    if len(vocabulary) != 3 + len(words):
+        repeated = sorted({word for word in words if words.count(word) > 1})
+        raise ValueError(f"words: {repeated} given more than once; each word is one token")
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {END}", special_tokens=[(END, vocabulary[END])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN
+    )
+
+
+def build_text_encoder(vocabulary_size: int) -> UMT5EncoderModel:
+    """Make a randomly initialised UMT5 encoder, small enough to train along with the network.
+
+    Two layers of width 128 with four heads; no dropout, so that a step depends on its data alone.
+    `vocabulary_size` is `len(build_tokenizer(words))`, the special tokens included.
+    """
+    return UMT5EncoderModel(
+        UMT5Config(
+            vocab_size=vocabulary_size,
+            d_model=128,
+            d_kv=32,
+            num_heads=4,
+            num_layers=2,
+            d_ff=256,
+            dropout_rate=0.0,
+            pad_token_id=0,
+            eos_token_id=1,
+        )
+    )
