@@ -1,0 +1,57 @@
+"""Named colours and backgrounds: far apart in Lab, each with a small continuous jitter."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[Any]
+
+COLOURS: dict[str, tuple[float, float, float]] = {
+    "red": (0.88, 0.15, 0.17),
+    "orange": (1.00, 0.53, 0.08),
+    "yellow": (1.00, 0.85, 0.10),
+    "green": (0.10, 0.60, 0.22),
+    "blue": (0.13, 0.38, 0.90),
+    "purple": (0.58, 0.24, 0.78),
+    "black": (0.11, 0.11, 0.13),
+    "white": (0.97, 0.97, 0.98),
+}
+COLOUR_JITTER = 0.025
+
+COOKIE = (0.80, 0.56, 0.30)
+CHIP = (0.33, 0.18, 0.10)
+IVORY = (1.00, 0.98, 0.92)
+INK = (0.08, 0.07, 0.10)
+PINK = (0.95, 0.50, 0.55)
+AMBER = (1.00, 0.85, 0.25)
+
+# Per background: sky at the top, sky at the horizon, ground at the horizon, ground at the bottom.
+BACKGROUNDS: dict[str, tuple[tuple[float, float, float], ...]] = {
+    "meadow": ((0.58, 0.81, 0.97), (0.74, 0.90, 0.99), (0.56, 0.80, 0.42), (0.48, 0.73, 0.36)),
+    "desert": ((0.98, 0.86, 0.63), (1.00, 0.92, 0.74), (0.89, 0.74, 0.48), (0.83, 0.66, 0.41)),
+    "night": ((0.06, 0.08, 0.22), (0.13, 0.16, 0.36), (0.14, 0.29, 0.24), (0.10, 0.22, 0.19)),
+    "room": ((0.88, 0.83, 0.78), (0.92, 0.88, 0.83), (0.56, 0.38, 0.29), (0.49, 0.32, 0.24)),
+}
+BACKGROUND_JITTER = 0.012
+
+
+def sample_colour(rng: np.random.Generator, name: str) -> Floats:
+    """An RGB triple `(3,)` in [0, 1] near the named colour."""
+    return np.clip(COLOURS[name] + rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, 3), 0.0, 1.0)
+
+
+def outline_of(colour: Floats) -> Floats:
+    """The outline of an actor `(3,)`: darker than its colour, lighter where that is near black."""
+    return colour + 0.30 if colour.max() < 0.3 else _darker(colour, 0.58)
+
+
+def shaded(colour: Floats) -> Floats:
+    """The colour `(3,)` of the parts of an actor that are turned away from the viewer."""
+    return _darker(colour, 0.66)
+
+
+def _darker(colour: Floats, factor: float) -> Floats:
+    # Warm colours turn brown rather than olive as they darken, as a painter would have them.
+    warmth = max(0.0, float(colour[0] - colour[2]))
+    return colour * factor * np.array([1.0, 1.0 - 0.22 * warmth, 1.0])
