@@ -19,7 +19,7 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 }
 COLOUR_JITTER = 0.025
 
-COOKIE = (0.80, 0.56, 0.30)
+COOKIE = (0.78, 0.51, 0.25)
 CHIP = (0.33, 0.18, 0.10)
 IVORY = (1.00, 0.98, 0.92)
 INK = (0.08, 0.07, 0.10)
@@ -28,10 +28,10 @@ AMBER = (1.00, 0.85, 0.25)
 
 # Per background: sky at the top, sky at the horizon, ground at the horizon, ground at the bottom.
 BACKGROUNDS: dict[str, tuple[tuple[float, float, float], ...]] = {
-    "meadow": ((0.58, 0.81, 0.97), (0.74, 0.90, 0.99), (0.56, 0.80, 0.42), (0.48, 0.73, 0.36)),
-    "desert": ((0.98, 0.86, 0.63), (1.00, 0.92, 0.74), (0.89, 0.74, 0.48), (0.83, 0.66, 0.41)),
-    "night": ((0.06, 0.08, 0.22), (0.13, 0.16, 0.36), (0.14, 0.29, 0.24), (0.10, 0.22, 0.19)),
-    "room": ((0.88, 0.83, 0.78), (0.92, 0.88, 0.83), (0.56, 0.38, 0.29), (0.49, 0.32, 0.24)),
+    "meadow": ((0.58, 0.81, 0.97), (0.68, 0.87, 0.98), (0.58, 0.81, 0.43), (0.50, 0.75, 0.37)),
+    "desert": ((0.98, 0.86, 0.63), (1.00, 0.92, 0.74), (0.91, 0.77, 0.54), (0.87, 0.72, 0.49)),
+    "night": ((0.07, 0.09, 0.25), (0.14, 0.17, 0.38), (0.15, 0.31, 0.26), (0.12, 0.26, 0.22)),
+    "room": ((0.84, 0.78, 0.73), (0.88, 0.82, 0.77), (0.56, 0.38, 0.29), (0.49, 0.32, 0.24)),
 }
 BACKGROUND_JITTER = 0.012
 
@@ -54,4 +54,5 @@ def shaded(colour: Floats) -> Floats:
 def _darker(colour: Floats, factor: float) -> Floats:
     # Warm colours turn brown rather than olive as they darken, as a painter would have them.
     warmth = max(0.0, float(colour[0] - colour[2]))
-    return colour * factor * np.array([1.0, 1.0 - 0.22 * warmth, 1.0])
+    darker: Floats = colour * factor * np.array([1.0, 1.0 - 0.22 * warmth, 1.0])
+    return darker
