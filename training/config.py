@@ -25,9 +25,6 @@ class NetworkConfig(Section):
     layers: int = Field(8, gt=0)
     ffn_dim: int = Field(1024, gt=0)
     freq_dim: int = Field(256, gt=0, multiple_of=2)
-    text_dim: int = Field(128, gt=0)
-    text_layers: int = Field(2, gt=0)
-    text_ffn_dim: int = Field(256, gt=0)
     max_sequence_length: int = Field(32, gt=0)
 
 
@@ -108,7 +105,7 @@ class AutoencoderConfig(Section):
     precision: Literal["no", "bf16"] = "bf16"
     init_from: Path | None = None
     families: tuple[str, ...]
-    z_dim: int = Field(16, gt=0)
+    z_dim: int = Field(24, gt=0)
     hidden_channels: int = Field(128, gt=0)
     num_blocks: int = Field(6, ge=0)
     component_clips: int = Field(600, gt=0)

@@ -9,11 +9,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-import world
 from model.flow import TIMESTEP_SCALE
 from model.text import build_text_encoder, build_tokenizer
 from model.transformer import SpacetimeTransformer
 from training.config import TrainConfig
+from world import captions
 
 
 class TextToVideo(nn.Module):
@@ -58,22 +58,20 @@ def build(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, channels: int
             ),
         )
     shape = config.network
+    text_encoder = build_text_encoder(len(tokenizer))
     transformer = SpacetimeTransformer(
         num_attention_heads=shape.heads,
         attention_head_dim=shape.head_dim,
         num_layers=shape.layers,
         ffn_dim=shape.ffn_dim,
         freq_dim=shape.freq_dim,
-        text_dim=shape.text_dim,
+        text_dim=text_encoder.config.d_model,
         in_channels=channels,
         out_channels=channels,
     )
     for layer in (transformer.proj_out, transformer.condition_embedder.time_proj):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
-    text_encoder = build_text_encoder(
-        len(tokenizer), shape.text_dim, shape.text_layers, shape.text_ffn_dim
-    )
     return TextToVideo(transformer, text_encoder)
 
 
@@ -81,7 +79,7 @@ def build_world_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
     """Return the word-level tokenizer of everything the world's captions say."""
     if config.init_from:
         return PreTrainedTokenizerFast.from_pretrained(config.init_from / "tokenizer")
-    return build_tokenizer(world.words())
+    return build_tokenizer(captions.words())
 
 
 def export(
@@ -103,7 +101,11 @@ def export(
         partial / "scheduler"
     )
     (partial / "model_index.json").write_text(json.dumps(_index(config), indent=2) + "\n")
-    told = {"words": world.words(), "grammar": world.grammar(), "examples": world.examples()}
+    told = {
+        "words": captions.words(),
+        "grammar": captions.grammar(),
+        "examples": captions.examples(),
+    }
     (partial / "examples.json").write_text(json.dumps(told, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from model.flow import interpolate, sample_timesteps, velocity
 from training import checkpoint
 from training.config import TrainConfig, parse_arguments
-from training.data.cache import LatentDataset, open_dataset
+from training.data.cache import open_dataset
 from training.data.sampler import draw
 from training.ema import EMA
 from training.network import TextToVideo, build, build_world_tokenizer, export
@@ -157,9 +157,7 @@ def draw_noise(
     for sample_id in ids.tolist():
         g = generator(config.seed, "sample", step, sample_id)
         noise.append(torch.randn(clean.shape[1:], generator=g))
-        times.append(
-            sample_timesteps(1, flow.logit_mean, flow.logit_std, flow.uniform_share, g)
-        )
+        times.append(sample_timesteps(1, flow.logit_mean, flow.logit_std, flow.uniform_share, g))
         dropped = torch.rand((), generator=g) < config.batch.text_dropout
         rows.append(0 if dropped else 1 + sample_id)
     return torch.stack(noise), torch.cat(times), torch.tensor(rows)

@@ -4,13 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw
-
-from world import FAMILIES, NUM_FRAMES, Scene, render, sample
+from world import FAMILIES, Scene, render, sample
 from world.palette import BACKGROUNDS
-
-SHOWN = range(0, NUM_FRAMES, 2)
+from world.sheet import contact_sheet
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,8 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
             for family in families
             for scene in one_per_background(family, options.seed, options.held_out)
         ]
-        sheet = contact_sheet(scenes, options.size, options.scale)
-        sheet.save(options.output)
+        rows = [
+            (f"{scene.caption}   (seed {scene.seed})", render(scene, options.size))
+            for scene in scenes
+        ]
+        contact_sheet(rows, options.scale).save(options.output)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{options.output}: {len(scenes)} clips")
@@ -52,21 +51,6 @@ def one_per_background(family: str, seed: int, held_out: bool) -> list[Scene]:
         found.setdefault(scene.slots["background"], scene)
         seed += 1
     return [found[name] for name in BACKGROUNDS]
-
-
-def contact_sheet(scenes: list[Scene], size: int, scale: int) -> Image.Image:
-    """Every second frame of each scene in a row, under its caption and seed."""
-    step, header = size * scale + 2, 14
-    sheet = Image.new("RGB", (len(SHOWN) * step, len(scenes) * (step + header)), "white")
-    pen = ImageDraw.Draw(sheet)
-    for row, scene in enumerate(scenes):
-        top = row * (step + header)
-        pen.text((2, top + 1), f"{scene.caption}   (seed {scene.seed})", fill="black")
-        frames = render(scene, size)
-        for column, frame in enumerate(SHOWN):
-            large = np.repeat(np.repeat(frames[frame], scale, 0), scale, 1)
-            sheet.paste(Image.fromarray(large), (column * step, top + header))
-    return sheet
 
 
 if __name__ == "__main__":

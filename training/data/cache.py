@@ -20,6 +20,8 @@ from training.config import DataConfig
 from training.noise import generator
 
 CHUNK = 200
+PROBES = 16
+"""Clips whose captions and pixels stand for the world's version in a cache's fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,9 @@ def _fingerprint(config: DataConfig, autoencoder: VideoAutoencoder) -> str:
     digest.update(json.dumps([config.clips, config.mix]).encode())
     digest.update(autoencoder.encoder.weight.detach().numpy().tobytes())
     digest.update(repr(autoencoder.config.latents_std).encode())
-    for source in sorted(Path(world.__file__).parent.rglob("*.py")):
-        digest.update(source.read_bytes())
+    for index in range(PROBES):
+        scene = world.sample(*clip_seed(index, config.mix))
+        digest.update(scene.caption.encode() + world.render(scene).tobytes())
     return digest.hexdigest()
 
 
