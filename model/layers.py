@@ -24,8 +24,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.float()
-        scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
-        return x * scale * self.weight.float()
+        mean_square = torch.linalg.vecdot(x, x).unsqueeze(-1) / x.shape[-1]
+        return x * torch.rsqrt(mean_square + self.eps) * self.weight.float()
 
 
 class LayerNorm(nn.LayerNorm):
@@ -48,12 +48,12 @@ def spread(row: Tensor, index: Tensor | None) -> Tensor:
 def modulated_norm(
     x: Tensor, shift: Tensor, scale: Tensor, index: Tensor | None, eps: float
 ) -> Tensor:
-    """LayerNorm(x) · (1 + scale) + shift in fp32; `x (G, N/G, d)`, shift and scale `(R, d)`."""
+    """LayerNorm(x) · (1 + scale) + shift, fp32; `x (G, N/G, d)`, shift and scale `(R, d)`."""
     dim = x.shape[-1:]
     if len(shift) == 1:  # one timestep for all: the modulation is the norm's own affine map
-        return F.layer_norm(x.float(), dim, 1 + scale[0], shift[0], eps).type_as(x)
+        return F.layer_norm(x.float(), dim, 1 + scale[0], shift[0], eps)
     normed = F.layer_norm(x.float(), dim, eps=eps)
-    return torch.addcmul(spread(shift, index), normed, spread(1 + scale, index)).type_as(x)
+    return torch.addcmul(spread(shift, index), normed, spread(1 + scale, index))
 
 
 def gated_sum(x: Tensor, update: Tensor, gate: Tensor, index: Tensor | None) -> Tensor:

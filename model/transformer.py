@@ -71,36 +71,30 @@ class Attention(nn.Module):
 
     def to_tokens(self, x: Tensor, segments: Segments, rotary: Tensor) -> Tensor:
         """Self-attention of tokens `(N, d)` with each other, turned by their positions."""
-        v = self.to_v(x)
-        q = rotate(self.split(self.norm_q(self.to_q(x))), rotary).type_as(v)
-        k = rotate(self.split(self.norm_k(self.to_k(x))), rotary).type_as(v)
-        out: Tensor = self.to_out[0](attend(q, k, self.split(v), segments, segments).flatten(1))
-        return out
+        q = rotate(self.split(self.norm_q(self.to_q(x))), rotary)
+        k = rotate(self.split(self.norm_k(self.to_k(x))), rotary)
+        return attend(q, k, self.split(self.to_v(x)), segments, segments)
 
     def to_context(self, x: Tensor, segments: Segments, context: Context) -> Tensor:
         """Cross-attention of tokens `(N, d)` to their clip's text and, apart from it, image."""
-        v = self.to_v(context.text)
-        q = self.split(self.norm_q(self.to_q(x)).type_as(v))
-        k = self.split(self.norm_k(self.to_k(context.text)).type_as(v))
-        out = attend(q, k, self.split(v), segments, context.text_segments)
-        if context.image is not None and context.image_segments is not None:
-            v = self.add_v_proj(context.image)
-            k = self.split(self.norm_added_k(self.add_k_proj(context.image)).type_as(v))
-            out = out + attend(q, k, self.split(v), segments, context.image_segments)
+        text, image = context.text, context.image
+        q = self.split(self.norm_q(self.to_q(x)))
+        k = self.split(self.norm_k(self.to_k(text)))
+        out = attend(q, k, self.split(self.to_v(text)), segments, context.text_segments)
+        if image is not None and context.image_segments is not None:
+            k = self.split(self.norm_added_k(self.add_k_proj(image)))
+            v = self.split(self.add_v_proj(image))
+            out = out + attend(q, k, v, segments, context.image_segments)
+        return out
+
+    def forward(self, x: Tensor, segments: Segments, keys: Tensor | Context) -> Tensor:
+        """`keys` is the rotary table for self-attention, the context for cross-attention."""
+        if isinstance(keys, Context):
+            out = self.to_context(x, segments, keys)
+        else:
+            out = self.to_tokens(x, segments, keys)
         result: Tensor = self.to_out[0](out.flatten(1))
         return result
-
-    def forward(
-        self,
-        x: Tensor,
-        segments: Segments,
-        rotary: Tensor | None = None,
-        context: Context | None = None,
-    ) -> Tensor:
-        if context is not None:
-            return self.to_context(x, segments, context)
-        assert rotary is not None
-        return self.to_tokens(x, segments, rotary)
 
 
 class TransformerBlock(nn.Module):
@@ -133,19 +127,20 @@ class TransformerBlock(nn.Module):
         segments: Segments,
     ) -> Tensor:
         """Tokens `(G, N/G, d)` to the same; `temb (R, 6, d)` holds the rows of their timesteps."""
-        x, index = hidden_states, timestep_index
+        x, index, dtype = hidden_states, timestep_index, temb.dtype
         modulation = (self.scale_shift_table + temb.float()).unbind(1)
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = modulation
 
-        normed = modulated_norm(x, shift, scale, index, self.eps)
-        update = self.attn1(normed.flatten(0, 1), segments, rotary=rotary)
+        normed = modulated_norm(x, shift, scale, index, self.eps).to(dtype)
+        update = self.attn1(normed.flatten(0, 1), segments, rotary)
         x = gated_sum(x, update.view_as(x), gate, index)
 
-        normed = self.norm2(x).flatten(0, 1)
-        x = x + self.attn2(normed, segments, context=encoder_hidden_states).view_as(x)
+        normed = self.norm2(x).to(dtype)
+        update = self.attn2(normed.flatten(0, 1), segments, encoder_hidden_states)
+        x = x + update.view_as(x)
 
-        update = self.ffn(modulated_norm(x, ffn_shift, ffn_scale, index, self.eps))
-        return gated_sum(x, update, ffn_gate, index)
+        normed = modulated_norm(x, ffn_shift, ffn_scale, index, self.eps).to(dtype)
+        return gated_sum(x, self.ffn(normed), ffn_gate, index)
 
 
 class SpacetimeTransformer(
@@ -279,7 +274,8 @@ class SpacetimeTransformer(
             context = _part(context)
         rotary = rotary_table(tokens.coords, self.config.attention_head_dim)
         runs = len(tokens.timesteps) if tokens.timestep_index is None else 1
-        x = self.patch_embedding(tokens.patches).unflatten(0, (runs, -1))
+        # Under autocast the residual stream stays fp32: fewer casts than in bf16, and no rounding.
+        x = self.patch_embedding(tokens.patches).type_as(tokens.patches).unflatten(0, (runs, -1))
         arguments = (context, modulation, rotary, tokens.timestep_index, tokens.segments)
         for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -288,7 +284,7 @@ class SpacetimeTransformer(
                 x = block(x, *arguments)
         shift, scale = (self.scale_shift_table + temb[:, None]).unbind(1)
         x = modulated_norm(x, shift, scale, tokens.timestep_index, self.config.eps)
-        out: Tensor = self.proj_out(x).flatten(0, 1)
+        out: Tensor = self.proj_out(x.to(modulation.dtype)).flatten(0, 1)
         return out
 
 
