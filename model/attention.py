@@ -34,8 +34,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, q_segments: Segments, kv_segments: S
     if len(q_segments) != len(kv_segments):
         raise ValueError(f"{len(q_segments)} query segments, but {len(kv_segments)} key segments")
     for name, x, segments in (("q", q, q_segments), ("k", k, kv_segments), ("v", v, kv_segments)):
-        if segments.total != len(x):
-            raise ValueError(f"{name} has {len(x)} tokens, its segments sum to {segments.total}")
+        segments.check(name, len(x))
     if backend(q_segments, kv_segments) == "sdpa":
         clips, keys = ((len(s), s.common_length) for s in (q_segments, kv_segments))
         return _sdpa(q.unflatten(0, clips), k.unflatten(0, keys), v.unflatten(0, keys)).flatten(

@@ -179,8 +179,6 @@ class ConditionEmbedding(nn.Module):
         modulation = self.time_proj(F.silu(temb)).unflatten(1, (6, -1))
         if image is not None:
             if self.image_embedder is None:
-                raise ValueError(
-                    "image tokens were given; this model has no image_dim to read them"
-                )
+                raise ValueError("image tokens were given, but this model's image_dim is None")
             image = self.image_embedder(image)
         return temb, modulation, self.text_embedder(text), image

@@ -46,6 +46,11 @@ class Segments:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def check(self, name: str, rows: int) -> None:
+        """Raise ValueError unless the segments of `name` sum to its number of rows."""
+        if self.total != rows:
+            raise ValueError(f"{name} has {rows} rows, but its segments sum to {self.total}")
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -73,12 +78,11 @@ class Tokens:
 
     def __post_init__(self) -> None:
         count, rows = len(self.patches), len(self.timesteps)
-        if self.segments.total != count:
-            raise ValueError(f"segments sum to {self.segments.total} tokens, patches are {count}")
+        self.segments.check("patches", count)
         for name in ("coords", "timestep_index", "loss_weight"):
             column = getattr(self, name)
             if column is not None and len(column) != count:
-                raise ValueError(f"{name} has {len(column)} rows, patches are {count}")
+                raise ValueError(f"{name} has {len(column)} rows, but patches has {count}")
         if self.timestep_index is None and (rows == 0 or count % rows):
             raise ValueError(
                 f"{count} tokens do not fall into {rows} runs of equal length; "
@@ -102,7 +106,7 @@ class Tokens:
         n, index = len(coords), None
         if timestep.ndim == 2 and timestep.shape[0] in (1, batch) and timestep.shape[1] == n:
             timestep, index = torch.unique(timestep.expand(batch, n), return_inverse=True)
-            index = index.flatten()
+            index = index.flatten() if len(timestep) > 1 else None
         elif timestep.ndim != 1 or len(timestep) not in (1, batch):
             raise ValueError(
                 f"timestep has shape {tuple(timestep.shape)}; "

@@ -223,9 +223,9 @@ class SpacetimeTransformer(
         batch, patch_size = len(hidden_states), self.config.patch_size
         tokens = Tokens.from_latents(hidden_states, timestep, patch_size)
         text, image = encoder_hidden_states, encoder_hidden_states_image
-        image_segments = None
         if len(text) != batch:
             raise ValueError(f"{batch} clips, but encoder_hidden_states is a batch of {len(text)}")
+        text_segments, image_segments = Segments.even(batch, text.shape[1]), None
         if image is not None:
             if len(image) % batch:
                 raise ValueError(
@@ -234,11 +234,7 @@ class SpacetimeTransformer(
             image = image.flatten(0, 1)
             image_segments = Segments.even(batch, len(image) // batch)
         sample = self.forward_tokens(
-            tokens,
-            text.flatten(0, 1),
-            Segments.even(batch, text.shape[1]),
-            image,
-            image_segments,
+            tokens, text.flatten(0, 1), text_segments, image, image_segments
         )
         counts = patch_counts(hidden_states.shape[2:], patch_size)
         sample = unpatchify(sample, counts, patch_size)
@@ -266,10 +262,13 @@ class SpacetimeTransformer(
         Raises:
             ValueError: segments do not agree with each other or with what they divide.
         """
+        text_segments.check("text", len(text))
+        if image is not None:
+            self._check_image(image, image_segments, text_segments)
         temb, modulation, text, image = self.condition_embedder(tokens.timesteps, text, image)
-        context = Context(text, text_segments)
-        if image is not None and image_segments is not None:
-            context = _join(image, image_segments, context)
+        context = Context(text, text_segments, image, image_segments)
+        if image is not None:
+            context = _join(context)
         if self.config.added_kv_proj_dim is not None:
             context = _part(context)
         rotary = rotary_table(tokens.coords, self.config.attention_head_dim)
@@ -287,16 +286,28 @@ class SpacetimeTransformer(
         out: Tensor = self.proj_out(x.to(modulation.dtype)).flatten(0, 1)
         return out
 
+    def _check_image(
+        self, image: Tensor, image_segments: Segments | None, text_segments: Segments
+    ) -> None:
+        if image_segments is None or len(image_segments) != len(text_segments):
+            count = 0 if image_segments is None else len(image_segments)
+            raise ValueError(f"{count} image segments, but {len(text_segments)} text segments")
+        image_segments.check("image", len(image))
+        wanted = self.config.pos_embed_seq_len
+        if wanted is not None and set(image_segments.lengths) != {wanted}:
+            raise ValueError(
+                f"image segments are {image_segments.lengths} long; "
+                f"this model's pos_embed_seq_len asks for {wanted} rows a clip"
+            )
 
-def _join(image: Tensor, image_segments: Segments, text: Context) -> Context:
+
+def _join(context: Context) -> Context:
     """Put every clip's image tokens in front of its text."""
-    pieces = zip(
-        image.split(image_segments.lengths),
-        text.text.split(text.text_segments.lengths),
-        strict=True,
-    )
-    clips = [torch.cat(pair) for pair in pieces]
-    return Context(torch.cat(clips), Segments(tuple(len(clip) for clip in clips)))
+    assert context.image is not None and context.image_segments is not None
+    image = context.image.split(context.image_segments.lengths)
+    text = context.text.split(context.text_segments.lengths)
+    clips = [torch.cat(pair) for pair in zip(image, text, strict=True)]
+    return Context(torch.cat(clips), Segments(tuple(map(len, clips))))
 
 
 def _part(context: Context) -> Context:
