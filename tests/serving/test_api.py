@@ -1,0 +1,412 @@
+"""The routes over raw HTTP, against a running service with a tiny random model."""
+
+import hashlib
+import io
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from model.video import read_video
+from tests.serving.conftest import EXAMPLES, Served
+
+PROMPT = EXAMPLES[0]
+QUICK = {"size": "64x64", "num_inference_steps": 1}
+"""What a test asks that is not about the picture."""
+
+
+@pytest.fixture(scope="module")
+def made(service: Served) -> dict[str, Any]:
+    """One finished video."""
+    return service.finish(service.create(PROMPT, seed=5)["id"])
+
+
+def content(service: Served, video: dict[str, Any], **kwargs: Any) -> httpx.Response:
+    return service.api.get(f"/v1/videos/{video['id']}/content", **kwargs)
+
+
+def check_error(response: httpx.Response, status: int, code: str, param: str | None = None) -> str:
+    """The envelope and the request id; gives the message."""
+    assert response.status_code == status, response.text
+    assert response.headers["x-request-id"].startswith("req_")
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["code"], error["param"]) == (code, param)
+    assert error["type"] == ("server_error" if status >= 500 else "invalid_request_error")
+    message: str = error["message"]
+    return message
+
+
+def test_a_video_has_every_field_of_the_contract_and_no_null_where_it_forbids(
+    made: dict[str, Any],
+) -> None:
+    expected = {"id", "object", "created_at", "completed_at", "expires_at", "model", "progress"}
+    expected |= {"prompt", "remixed_from_video_id", "seconds", "size", "status", "error"}
+    expected |= {"seed", "fps", "num_frames", "rendered_size", "queue_position", "eta_seconds"}
+    assert set(made) == expected | {"timings", "warnings"}
+    assert (made["object"], made["status"], made["progress"]) == ("video", "completed", 100)
+    assert (made["seconds"], made["size"], made["rendered_size"]) == ("2.125", "512x512", "64x64")
+    assert (made["model"], made["prompt"], made["seed"], made["warnings"]) == (
+        *("tiny", PROMPT, 5, []),
+    )
+    assert made["created_at"] <= made["completed_at"] and made["error"] is None
+    assert set(made["timings"]) == {"queue", "text", "denoise", "decode", "encode"}
+
+
+def test_the_file_is_what_the_answer_says(
+    service: Served, made: dict[str, Any], tmp_path: Path
+) -> None:
+    response = content(service, made)
+    assert response.headers["content-type"] == "video/mp4"
+    (tmp_path / "v.mp4").write_bytes(response.content)
+    frames, fps = read_video(tmp_path / "v.mp4")
+    assert (frames.shape, fps) == ((17, 512, 512, 3), 8)
+
+
+def test_a_native_size_and_a_length_asked_for_are_in_the_file(
+    service: Served, tmp_path: Path
+) -> None:
+    video = service.create(PROMPT, size="64x64", seconds="1.125", model="tiny")
+    assert service.finish(video["id"])["status"] == "completed"
+    (tmp_path / "v.mp4").write_bytes(content(service, video).content)
+    assert read_video(tmp_path / "v.mp4")[0].shape == (9, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("variant", "kind", "format", "size"),
+    [
+        ("thumbnail", "image/webp", "WEBP", (512, 512)),
+        ("spritesheet", "image/jpeg", "JPEG", (5 * 256, 4 * 256)),
+    ],
+)
+def test_thumbnail_and_sprite_sheet(
+    service: Served, made: dict[str, Any], variant: str, kind: str, format: str, size: Any
+) -> None:
+    response = content(service, made, params={"variant": variant})
+    assert response.headers["content-type"] == kind
+    with Image.open(io.BytesIO(response.content)) as image:
+        assert (image.format, image.size) == (format, size)
+
+
+def test_ranges_are_the_bytes_they_name_and_tags_spare_a_second_download(
+    service: Served, made: dict[str, Any]
+) -> None:
+    whole = content(service, made)
+    size, etag = len(whole.content), whole.headers["etag"]
+    for header, expected in [
+        ("bytes=10-19", whole.content[10:20]),
+        ("bytes=-7", whole.content[-7:]),
+        (f"bytes={size - 3}-", whole.content[-3:]),
+    ]:
+        part = content(service, made, headers={"range": header})
+        assert (part.status_code, part.content) == (206, expected)
+        assert part.headers["content-range"].endswith(f"/{size}")
+        assert part.headers["etag"] == etag
+    stale = content(service, made, headers={"range": "bytes=0-9", "if-range": '"other"'})
+    assert (stale.status_code, len(stale.content)) == (200, size)
+    assert content(service, made, headers={"if-none-match": etag}).status_code == 304
+    head = service.api.head(f"/v1/videos/{made['id']}/content")
+    assert (head.headers["content-length"], head.content) == (str(size), b"")
+    beyond = content(service, made, headers={"range": f"bytes={size}-"})
+    # Python 3.13 dropped "Requested" from the phrase of 416.
+    code = beyond.json()["error"]["code"].removeprefix("requested_")
+    check_error(beyond, 416, beyond.json()["error"]["code"])
+    assert code == "range_not_satisfiable"
+    assert beyond.headers["content-range"] == f"bytes */{size}"
+
+
+def test_the_same_seed_gives_the_same_file_and_another_seed_another(service: Served) -> None:
+    def digest(video: dict[str, Any]) -> str:
+        return hashlib.sha256(content(service, video).content).hexdigest()
+
+    first, same, other = (
+        service.finish(service.create(PROMPT, seed=seed, **QUICK)["id"]) for seed in (5, 5, 6)
+    )
+    assert digest(first) == digest(same) != digest(other)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"json": {"prompt": PROMPT, "seed": 3, "size": "64x64", "seconds": 2.125}},
+        {"data": {"prompt": PROMPT, "seed": "3", "size": "64x64", "seconds": "2.125"}},
+        {
+            "files": {
+                name: (None, value)
+                for name, value in [
+                    *(("prompt", PROMPT), ("seed", "3"), ("size", "64x64")),
+                    ("seconds", "2.125"),
+                ]
+            }
+        },
+    ],
+    ids=["json", "urlencoded", "multipart"],
+)
+def test_every_kind_of_body_is_the_same_request(service: Served, body: dict[str, Any]) -> None:
+    response = service.api.post("/v1/videos", **body)
+    assert response.status_code == 200, response.text
+    video = response.json()
+    assert (video["seed"], video["seconds"], video["prompt"]) == (3, "2.125", PROMPT)
+    assert int(response.headers["openai-poll-after-ms"]) > 0
+    assert service.finish(video["id"])["status"] == "completed"
+
+
+def test_prompts_are_kept_in_composed_form(service: Served) -> None:
+    spelled = "a blue cät walks left"
+    video = service.create(unicodedata.normalize("NFD", spelled), **QUICK)
+    assert video["prompt"] == spelled
+    assert service.finish(video["id"])["prompt"] == spelled
+
+
+def test_an_unknown_word_is_named_with_the_nearest_known_prompt(service: Served) -> None:
+    video = service.create("a red dragon is dropped and bounces", **QUICK)
+    (warning,) = video["warnings"]
+    assert '"dragon"' in warning and f'"{EXAMPLES[0]}"' in warning
+    assert service.finish(video["id"])["warnings"] == [warning]
+
+
+def test_code_for_the_hosted_api_gets_the_nearest_video_and_is_told(service: Served) -> None:
+    video = service.create(PROMPT, model="sora-2-pro", size="1280x720", seconds="8")
+    assert (video["model"], video["size"], video["seconds"]) == ("tiny", "512x512", "2.125")
+    assert [warning.split(":")[0] for warning in video["warnings"]] == ["size", "seconds"]
+
+
+def test_progress_moves_step_by_step(service: Served) -> None:
+    seen = [0]
+
+    def look(video: dict[str, Any]) -> bool:
+        seen.append(video["progress"])
+        return video["status"] == "completed"
+
+    service.wait(service.create(PROMPT, size="64x64", num_inference_steps=150)["id"], look)
+    assert seen == sorted(seen) and seen[-1] == 100
+    # 150 steps take about a second here, and a look some milliseconds.
+    assert len(set(seen)) > 8
+
+
+BAD = [
+    ({}, "prompt", "missing_required_parameter", "text of 1 to 32000"),
+    ({"prompt": "  "}, "prompt", "invalid_value", "text of 1 to 32000"),
+    ({"prompt": "a\x00cat"}, "prompt", "invalid_value", "control characters"),
+    ({"prompt": "a\ud800cat"}, "prompt", "invalid_value", "control characters"),
+    ({"prompt": 5}, "prompt", "invalid_value", "not 5"),
+    (
+        {"size": "big"},
+        "size",
+        "invalid_value",
+        "WIDTHxHEIGHT in pixels, such as 512x512, not 'big'",
+    ),
+    ({"size": "0x64"}, "size", "invalid_value", "not '0x64'"),
+    ({"size": "100x100", "model": "tiny"}, "size", "invalid_value", "64x64, 512x512 for tiny"),
+    ({"seconds": "4", "model": "tiny"}, "seconds", "invalid_value", "1.125, 2.125 for tiny"),
+    ({"seconds": "-1"}, "seconds", "invalid_value", "positive decimal"),
+    ({"seconds": "0"}, "seconds", "invalid_value", "positive decimal"),
+    ({"seconds": "soon"}, "seconds", "invalid_value", "not 'soon'"),
+    ({"num_frames": 16, "model": "tiny"}, "num_frames", "invalid_value", "9, 17 for tiny"),
+    ({"fps": 0}, "fps", "invalid_value", "from 1 to 240"),
+    ({"seed": -1}, "seed", "invalid_value", "from 0 to 9223372036854775807"),
+    ({"seed": 2**63}, "seed", "invalid_value", "not 9223372036854775808"),
+    ({"seed": 1.5}, "seed", "invalid_value", "not 1.5"),
+    ({"num_inference_steps": 0}, "num_inference_steps", "invalid_value", "from 1 to 1000"),
+    ({"num_inference_steps": 10**30}, "num_inference_steps", "invalid_value", "from 1 to 1000"),
+    ({"guidance_scale": "strong"}, "guidance_scale", "invalid_value", "a number from 0 to 100"),
+    ({"guidance_scale_2": 3}, "guidance_scale_2", "invalid_value", "left out for tiny"),
+    ({"flow_shift": 0}, "flow_shift", "invalid_value", "above 0"),
+    ({"width": 64}, "height", "missing_required_parameter", "given together"),
+    ({"model": "gpt-4"}, "model", "model_not_found", "one of tiny, or an alias (sora-2,"),
+    ({"promt": "x"}, "promt", "unknown_parameter", "did you mean prompt?"),
+    ({"colour_of_the_sky": 1}, "colour_of_the_sky", "unknown_parameter", "known are prompt,"),
+    ({"input_reference": {"image_url": "x"}}, "input_reference", "not_supported", "not supported"),
+    ({"lora": "x"}, "lora", "not_supported", "lora is not supported"),
+]
+
+
+@pytest.mark.parametrize(("fields", "param", "code", "words"), BAD)
+def test_bad_input_is_refused_with_field_value_and_allowed_values(
+    service: Served, fields: dict[str, Any], param: str, code: str, words: str
+) -> None:
+    body = fields if param == "prompt" else {"prompt": PROMPT, **fields}
+    # json.dumps escapes the lone surrogate that httpx would choke on.
+    kind = {"content-type": "application/json"}
+    response = service.api.post("/v1/videos", content=json.dumps(body), headers=kind)
+    message = check_error(response, 400, code, param)
+    assert param in message and words in message
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity"])
+def test_numbers_that_are_none_are_refused(service: Served, number: str) -> None:
+    body = f'{{"prompt": "a cat", "guidance_scale": {number}}}'
+    kind = {"content-type": "application/json"}
+    response = service.api.post("/v1/videos", content=body, headers=kind)
+    check_error(response, 400, "invalid_value", "guidance_scale")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "code"),
+    [
+        (b"{", "application/json", 400, "invalid_json"),
+        (b"[]", "application/json", 400, "invalid_json"),
+        (b"\xff", "application/json", 400, "invalid_json"),
+        (b"[" * 100_000, "application/json", 400, "invalid_json"),
+        (b"prompt", "text/plain", 415, "unsupported_media_type"),
+        (b"", "", 415, "unsupported_media_type"),
+        (b"x", "multipart/form-data", 400, "invalid_form"),
+        (b"x", "multipart/form-data; boundary=b", 400, "invalid_form"),
+        (b" " * (1 << 20) + b"{}", "application/json", 413, "body_too_large"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused(
+    service: Served, body: bytes, kind: str, status: int, code: str
+) -> None:
+    headers = {"content-type": kind} if kind else {}
+    response = service.api.post("/v1/videos", content=body, headers=headers)
+    check_error(response, status, code)
+
+
+def test_a_field_given_twice_or_in_brackets_is_seen(service: Served) -> None:
+    twice = [("prompt", (None, PROMPT)), ("prompt", (None, "a cat"))]
+    check_error(service.api.post("/v1/videos", files=twice), 400, "invalid_value", "prompt")
+    nested = {"prompt": PROMPT, "input_reference[image_url]": "https://example.com/a.png"}
+    response = service.api.post("/v1/videos", data=nested)
+    check_error(response, 400, "not_supported", "input_reference")
+    assert response.headers["x-should-retry"] == "false"
+    upload = {"prompt": (None, PROMPT), "input_reference": ("a.png", b"png", "image/png")}
+    response = service.api.post("/v1/videos", files=upload)
+    check_error(response, 400, "not_supported", "input_reference")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code", "param"),
+    [
+        ("GET", "/v1/nothing", 404, "not_found", None),
+        ("PUT", "/v1/videos", 405, "method_not_allowed", None),
+        ("GET", "/v1/videos/video_nope", 404, "video_not_found", "video_id"),
+        ("GET", "/v1/videos/video_nope/content", 404, "video_not_found", "video_id"),
+        ("DELETE", "/v1/videos/video_nope", 404, "video_not_found", "video_id"),
+        ("POST", "/v1/videos/video_nope/cancel", 404, "video_not_found", "video_id"),
+        ("GET", "/v1/models/nope", 404, "model_not_found", "model"),
+        ("GET", "/v1/videos?limit=0", 400, "invalid_value", "limit"),
+        ("GET", "/v1/videos?limit=many", 400, "invalid_value", "limit"),
+        ("GET", "/v1/videos?order=up", 400, "invalid_value", "order"),
+        ("GET", "/v1/videos?after=video_nope", 400, "invalid_value", "after"),
+        ("GET", "/v1/videos?before=x", 400, "unknown_parameter", "before"),
+        ("POST", "/v1/videos/edits", 400, "not_supported", None),
+        ("POST", "/v1/videos/extensions", 400, "not_supported", None),
+        ("POST", "/v1/videos/characters", 400, "not_supported", None),
+        ("GET", "/v1/videos/characters/c", 400, "not_supported", None),
+        ("POST", "/v1/videos/video_nope/remix", 400, "not_supported", None),
+    ],
+)
+def test_every_refusal_has_the_envelope(
+    service: Served, method: str, path: str, status: int, code: str, param: str | None
+) -> None:
+    response = service.api.request(method, path)
+    check_error(response, status, code, param)
+    assert (response.headers.get("x-should-retry") == "false") == (code == "not_supported")
+
+
+def test_a_variant_that_does_not_exist_is_refused(service: Served, made: dict[str, Any]) -> None:
+    response = content(service, made, params={"variant": "poster"})
+    message = check_error(response, 400, "invalid_value", "variant")
+    assert "video, thumbnail or spritesheet" in message
+
+
+def test_the_list_turns_its_pages(service: Served) -> None:
+    ids = [service.create(PROMPT, **QUICK)["id"] for _ in range(3)]
+    first = service.api.get("/v1/videos", params={"limit": 2}).json()
+    assert [video["id"] for video in first["data"]] == [ids[2], ids[1]]
+    assert (first["object"], first["first_id"], first["last_id"], first["has_more"]) == (
+        *("list", ids[2], ids[1], True),
+    )
+    second = service.api.get("/v1/videos", params={"limit": 100, "after": ids[1]}).json()
+    assert second["data"][0]["id"] == ids[0] and not second["has_more"]
+    oldest = service.api.get("/v1/videos", params={"limit": 100, "order": "asc"}).json()["data"]
+    assert [video["id"] for video in oldest[-3:]] == ids
+    for name in ids:
+        service.finish(name)
+
+
+def test_an_idempotency_key_makes_one_job_of_two_requests(service: Served) -> None:
+    headers = {"idempotency-key": "key-1"}
+    body = {"prompt": PROMPT, **QUICK}
+    first, second = (
+        service.api.post("/v1/videos", json=body, headers=headers).json() for _ in range(2)
+    )
+    assert first["id"] == second["id"]
+    other = service.api.post("/v1/videos", json=body | {"seed": 1}, headers=headers)
+    check_error(other, 422, "idempotency_key_reused")
+    assert other.headers["x-should-retry"] == "false"
+
+
+def test_content_of_a_job_that_is_not_over_is_a_404_that_no_one_retries(service: Served) -> None:
+    video = service.create(PROMPT, num_inference_steps=1000)
+    response = content(service, video)
+    check_error(response, 404, "video_not_ready")
+    assert response.headers["x-should-retry"] == "false"
+    service.api.post(f"/v1/videos/{video['id']}/cancel")
+
+
+def test_cancel_stops_a_running_job_and_leaves_the_next_one_alone(service: Served) -> None:
+    long = service.create(PROMPT, num_inference_steps=1000)
+    following = service.create(PROMPT, **QUICK)
+    assert following["queue_position"] in (0, 1) and following["eta_seconds"] > 0
+    service.wait(long["id"], lambda video: video["progress"] > 2)
+    for _ in range(2):
+        cancelled = service.api.post(f"/v1/videos/{long['id']}/cancel").json()
+        assert (cancelled["status"], cancelled["error"]["code"]) == ("failed", "cancelled")
+    assert service.finish(following["id"])["status"] == "completed"
+    assert cancelled["progress"] < 94
+    done = service.api.post(f"/v1/videos/{following['id']}/cancel").json()
+    assert done["status"] == "completed"
+
+
+def test_a_deleted_video_is_gone_with_its_files(service: Served) -> None:
+    video = service.finish(service.create(PROMPT, **QUICK)["id"])
+    folder = service.data / "videos" / video["id"]
+    assert len(list(folder.iterdir())) == 3
+    answer = service.api.delete(f"/v1/videos/{video['id']}").json()
+    assert answer == {"id": video["id"], "object": "video.deleted", "deleted": True}
+    assert not folder.exists()
+    check_error(service.api.get(f"/v1/videos/{video['id']}"), 404, "video_not_found", "video_id")
+
+
+def test_a_running_job_can_be_deleted_and_leaves_nothing(service: Served) -> None:
+    video = service.create(PROMPT, num_inference_steps=1000)
+    service.wait(video["id"], lambda video: video["progress"] > 2)
+    assert service.api.delete(f"/v1/videos/{video['id']}").status_code == 200
+    service.finish(service.create(PROMPT, **QUICK)["id"])
+    assert not (service.data / "videos" / video["id"]).exists()
+
+
+def test_models_tell_what_they_can_do(service: Served) -> None:
+    (model,) = service.api.get("/v1/models").json()["data"]
+    assert (model["id"], model["object"], model["sizes"]) == ("tiny", "model", ["64x64"])
+    assert model["examples"] == EXAMPLES and "sora-2" in model["aliases"]
+    for name in ("tiny", "sora-2"):
+        assert service.api.get(f"/v1/models/{name}").json() == model
+
+
+def test_health_readiness_and_a_page_for_people(service: Served) -> None:
+    assert service.api.get("/healthz").json() == {"status": "ok"}
+    assert service.api.get("/readyz").json() == {"status": "ready"}
+    page = service.api.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert f"curl {service.url}/v1/videos" in page.text and EXAMPLES[1] in page.text
+    assert "://" not in page.text.replace(service.url, ""), "the page loads nothing from elsewhere"
+
+
+def test_prompts_are_not_logged(service: Served) -> None:
+    secret = "a zanzibar cat walks left"
+    service.finish(service.create(secret, **QUICK)["id"])
+    service.api.post("/v1/videos", json={"prompt": secret, "seed": "x"})
+    assert "attempt 1" in service.log.read_text()
+    assert "zanzibar" not in service.log.read_text()
+
+
+def test_the_api_process_holds_no_torch_and_its_worker_does(service: Served) -> None:
+    assert "libtorch" not in Path(f"/proc/{service.process.pid}/maps").read_text()
+    assert "libtorch" in Path(f"/proc/{service.worker_pid()}/maps").read_text()
