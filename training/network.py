@@ -1,4 +1,4 @@
-"""What is trained: the transformer and its text encoder, built from a config, saved as a checkpoint."""
+"""What is trained: the transformer and its text encoder, built, and saved as a checkpoint."""
 
 import json
 import shutil

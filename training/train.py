@@ -52,7 +52,7 @@ def main(config: TrainConfig) -> None:
     resumed = checkpoint.load_latest(config.run, state)
     if config.compile:
         for block in network.transformer.blocks:
-            block.compile()
+            block.compile(dynamic=False)  # two shapes, images and clips, each its own graph
     model = accelerator.prepare(network)
     if accelerator.is_main_process:
         start_run(config, network, resumed, state.step)

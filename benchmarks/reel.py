@@ -1,0 +1,204 @@
+"""Does a checkpoint draw what its prompts name? Thirty-two clips, judged blind.
+
+    python -m benchmarks.reel draw --model model/pretrained -o out/reel
+    python -m benchmarks.reel join --model model/pretrained -o out/reel --config configs/toy.yaml
+
+`draw` renders eight prompts a family, four of them combinations that were never trained on, once
+each and in the order of their seeds, and writes them shuffled and without their prompts
+(`blind_*.png`). Somebody then writes what is seen in each numbered row into `readings.csv`. `join`
+brings readings and prompts together, row by row, and puts the nearest training clip under each.
+"""
+
+import argparse
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import world
+from model.autoencoder import VideoAutoencoder
+from model.pipeline import GenerationRequest, Video, VideoPipeline
+from training.config import TrainConfig, load_config
+from training.data.cache import LatentDataset, clip_seed, normalised, open_dataset
+from training.noise import generator
+from world import captions
+from world.sheet import contact_sheet
+
+CLIPS_PER_FAMILY = 8
+FIRST_SEED = 10**6
+"""Prompts are those of scenes from this seed on; training clips have smaller seeds."""
+ROWS_PER_BLIND_SHEET = 8
+SEEN = ("family", "colour", "other_colour", "direction", "background", "legs")
+BITE = ("cookie_first", "cookie_bitten_side", "cookie_last")
+COLUMNS = ("row", *SEEN, *BITE, "remark")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, what it names, and whether its combination was kept from training."""
+
+    text: str
+    named: dict[str, str]
+    held_out: bool
+
+
+def prompts() -> list[Prompt]:
+    """Return the benchmark's prompts: for every family, half of them held-out combinations."""
+    chosen = []
+    for family in world.FAMILIES:
+        for index in range(CLIPS_PER_FAMILY):
+            held_out = index < CLIPS_PER_FAMILY // 2
+            scene = world.sample(family, FIRST_SEED + index, held_out=held_out)
+            named = captions.parse(scene.caption)
+            assert named is not None
+            if family == "walk":
+                named["legs"] = "four"
+            chosen.append(Prompt(scene.caption, named, held_out))
+    return chosen
+
+
+def shuffled() -> list[int]:
+    """Return the prompt's index of each row of the blind sheets."""
+    count = len(prompts())
+    return torch.randperm(count, generator=generator("reel", "blind")).tolist()
+
+
+def draw(model: Path, folder: Path) -> None:
+    """Generate every prompt once and write the clips and the blind sheets."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pipeline = VideoPipeline.from_pretrained(model)
+    clips = []
+    for seed, prompt in enumerate(prompts()):
+        video = [*pipeline.generate(GenerationRequest(prompt.text, seed=seed))][-1]
+        assert isinstance(video, Video)
+        clips.append(video.frames)
+        print(f"{seed + 1}/{len(prompts())}", end="\r", flush=True)
+    np.savez_compressed(folder / "clips.npz", clips=np.stack(clips))
+    order = shuffled()
+    for start in range(0, len(order), ROWS_PER_BLIND_SHEET):
+        numbers = range(start, min(start + ROWS_PER_BLIND_SHEET, len(order)))
+        rows = [(f"row {n}", clips[order[n]]) for n in numbers]
+        contact_sheet(rows, stride=1, scale=2).save(folder / f"blind_{start:02d}.png")
+    print(f"{len(clips)} clips; judge {folder}/blind_*.png into {folder}/readings.csv")
+    print(f"columns: {','.join(COLUMNS)}")
+
+
+def join(model: Path, folder: Path, config: TrainConfig) -> None:
+    """Compare the readings with the prompts; write `verdicts.csv`, `summary.json`, `sheet.png`."""
+    clips = np.load(folder / "clips.npz")["clips"]
+    readings = {int(row["row"]): row for row in read_csv(folder / "readings.csv")}
+    blind_row = {index: row for row, index in enumerate(shuffled())}
+    autoencoder = VideoAutoencoder.from_pretrained(model / "vae")
+    dataset = open_dataset(config.data)
+    verdicts, rows = [], []
+    for index, prompt in enumerate(prompts()):
+        reading = readings[blind_row[index]]
+        wrong = [name for name, value in prompt.named.items() if reading[name].strip() != value]
+        keeps = bite_stays(prompt, reading)
+        nearest, distance = nearest_clip(autoencoder, dataset, clips[index])
+        family, seed = clip_seed(nearest, config.data.mix)
+        scene = world.sample(family, seed)
+        kind = "held-out combination" if prompt.held_out else "trained combination"
+        right = "right" if not wrong else "wrong: " + ", ".join(wrong)
+        bite = "" if keeps is None else "; the bite stays" if keeps else "; the bite does not stay"
+        rows.append((f"{prompt.text}   [{kind}; {right}{bite}]", clips[index]))
+        title = f"    nearest training clip, distance {distance:.2f}: {scene.caption}"
+        rows.append((title, world.render(scene)))
+        verdicts.append(
+            {
+                "prompt": prompt.text,
+                "held_out": prompt.held_out,
+                "right": not wrong,
+                "wrong": " ".join(wrong),
+                "bite_stays": "" if keeps is None else keeps,
+                "nearest": scene.caption,
+                "distance": round(distance, 3),
+                **{name: reading[name] for name in COLUMNS},
+            }
+        )
+    with (folder / "verdicts.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(verdicts[0]))
+        writer.writeheader()
+        writer.writerows(verdicts)
+    contact_sheet(rows, scale=2).save(folder / "sheet.png")
+    summary = summarise(verdicts)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    print(json.dumps(summary, indent=2))
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table whose columns must be `COLUMNS`."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or set(rows[0]) != set(COLUMNS):
+        raise SystemExit(f"{path}: the columns must be {','.join(COLUMNS)}")
+    return rows
+
+
+def bite_stays(prompt: Prompt, reading: dict[str, str]) -> bool | None:
+    """Tell whether a cookie was whole, then bitten on the asked side, then still bitten."""
+    if prompt.named["family"] != "bite":
+        return None
+    seen = [reading[name].strip() for name in BITE]
+    return seen == ["whole", prompt.named["direction"], "bitten"]
+
+
+def nearest_clip(
+    autoencoder: VideoAutoencoder, dataset: LatentDataset, frames: NDArray[np.uint8]
+) -> tuple[int, float]:
+    """Return the training clip of smallest L2 distance in normalised latents, and that distance.
+
+    The distance is the root mean square over all numbers of the latents.
+    """
+    video = torch.from_numpy(frames).permute(3, 0, 1, 2).float()[None] / 127.5 - 1
+    with torch.no_grad():
+        latents = normalised(autoencoder, video)
+    squares = [
+        (dataset.clip_latents(ids) - latents).square().mean(dim=(1, 2, 3, 4))
+        for ids in torch.arange(len(dataset)).split(500)
+    ]
+    best = torch.cat(squares).min(dim=0)
+    return int(best.indices), float(best.values.sqrt())
+
+
+def summarise(verdicts: list[dict[str, object]]) -> dict[str, object]:
+    """Count what was right: of all, of held-out combinations, by family, and the bites."""
+    bites = [v["bite_stays"] for v in verdicts if v["bite_stays"] != ""]
+    by_family: dict[str, int] = {}
+    for family, start in zip(
+        world.FAMILIES, range(0, len(verdicts), CLIPS_PER_FAMILY), strict=True
+    ):
+        rows = verdicts[start : start + CLIPS_PER_FAMILY]
+        by_family[family] = sum(bool(v["right"]) for v in rows)
+    return {
+        "right": sum(bool(v["right"]) for v in verdicts),
+        "of": len(verdicts),
+        "held_out_right": sum(bool(v["right"]) for v in verdicts if v["held_out"]),
+        "held_out_of": sum(bool(v["held_out"]) for v in verdicts),
+        "right_by_family": by_family,
+        "bite_stays": sum(bool(b) for b in bites),
+        "bites": len(bites),
+    }
+
+
+def main() -> None:
+    """Run `draw` or `join`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reel", description=__doc__)
+    parser.add_argument("action", choices=["draw", "join"])
+    parser.add_argument("--model", type=Path, required=True, help="a checkpoint folder")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the benchmark's folder")
+    parser.add_argument("--config", type=Path, default=Path("configs/toy.yaml"))
+    options = parser.parse_args()
+    if options.action == "draw":
+        draw(options.model, options.output)
+    else:
+        config = load_config(TrainConfig, options.config, [f"data.autoencoder={options.model}/vae"])
+        join(options.model, options.output, config)
+
+
+if __name__ == "__main__":
+    main()
