@@ -85,22 +85,15 @@ def describe(
     capabilities = _capabilities(index, latent_channels, condition_channels, frames_per_latent)
     family = _wan_family(index, capabilities)
     limits, defaults = index.get("limits") or {}, index.get("defaults") or {}
-    sizes = tuple(limits.get("sizes") or family["sizes"])
-    for size in sizes if "sizes" in limits else ():
-        match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", str(size))
-        if not match or any(int(side) % pixels_per_cell for side in match.groups()):
-            raise CheckpointError(
-                f"{name}: limits.sizes has {size!r}; allowed is WIDTHxHEIGHT "
-                f"in multiples of {pixels_per_cell}"
-            )
+    _check_limits(name, limits, pixels_per_cell, frames_per_latent)
     lengths = range(family["num_frames"], 0, -frames_per_latent)
     told = _examples(folder)
     return ModelDescription(
         name=name,
         capabilities=capabilities,
-        sizes=sizes,
+        sizes=tuple(limits.get("sizes", family["sizes"])),
         size_multiple=None if "sizes" in limits else pixels_per_cell,
-        num_frames=tuple(limits.get("num_frames") or lengths),
+        num_frames=tuple(limits.get("num_frames", lengths)),
         fps=limits.get("fps", family["fps"]),
         num_inference_steps=defaults.get("num_inference_steps", family["num_inference_steps"]),
         guidance_scale=defaults.get("guidance_scale", family["guidance_scale"]),
@@ -139,6 +132,27 @@ def _capabilities(
         )
     experts = ["two_experts"] if index.get("boundary_ratio") is not None else []
     return tuple(name for name in CAPABILITIES if name in [*told, *experts])
+
+
+def _check_limits(
+    name: str, limits: Mapping[str, Any], pixels_per_cell: int, frames_per_latent: int
+) -> None:
+    for size in limits.get("sizes", ()):
+        match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", str(size))
+        if not match or any(int(side) % pixels_per_cell for side in match.groups()):
+            raise CheckpointError(
+                f"{name}: limits.sizes has {size!r}; allowed is WIDTHxHEIGHT "
+                f"in multiples of {pixels_per_cell}"
+            )
+    for length in limits.get("num_frames", ()):
+        if not isinstance(length, int) or length < 1 or (length - 1) % frames_per_latent:
+            raise CheckpointError(
+                f"{name}: limits.num_frames has {length!r}; allowed is 1 more than a multiple "
+                f"of {frames_per_latent}"
+            )
+    for key in ("sizes", "num_frames"):
+        if key in limits and not limits[key]:
+            raise CheckpointError(f"{name}: limits.{key} is empty; leave it out to set no limit")
 
 
 def _wan_family(index: Mapping[str, Any], capabilities: tuple[str, ...]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import huggingface_hub
 import torch
 import transformers
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import SafetensorError
 
 from model.autoencoder import VideoAutoencoder
 from model.description import CheckpointError, ModelDescription, describe
@@ -90,7 +91,7 @@ def shift_key(scheduler: Any) -> str | None:
 def _locate(source: str | Path) -> tuple[Path, str]:
     """Find the folder, fetching it from the hub where `source` is a repository's id."""
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    if str(source) and folder.is_dir():
         return folder, folder.resolve().name
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(source)):
         raise CheckpointError(
@@ -125,6 +126,8 @@ def _read_index(folder: Path, name: str) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise CheckpointError(f"{name}: model_index.json is not JSON: {error}") from error
+    if not isinstance(index, dict):
+        raise CheckpointError(f"{name}: model_index.json is not a JSON object")
     pipeline = index.get("_class_name")
     if pipeline not in PIPELINES:
         raise CheckpointError(f"{name}: a {pipeline} checkpoint; {SUPPORTED}")
@@ -134,7 +137,7 @@ def _read_index(folder: Path, name: str) -> dict[str, Any]:
             f"{name}: transformer_2 {'without' if experts else 'is missing, with'} boundary_ratio; "
             "two experts need both"
         )
-    return dict(index)
+    return index
 
 
 def _names(index: Mapping[str, Any], part: str) -> bool:
@@ -168,7 +171,7 @@ def _load(folder: Path, name: str, kind: Any, **arguments: Any) -> Any:
         raise CheckpointError(f"{name}: the folder {folder / name} is missing")
     try:
         return kind.from_pretrained(folder / name, **arguments)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{name}: {folder / name}: {_first_line(error)}") from error
 
 

@@ -1,5 +1,6 @@
 """Random-weight checkpoints of every form that Wan has, tiny, saved by diffusers itself."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from model.autoencoder import VideoAutoencoder
 from model.text import build_tokenizer
 
 WORDS = ["a", "cat", "walks", "left", "right", "red", "ball", "blurry", ",", "."]
@@ -56,6 +58,10 @@ def _text_encoder() -> Any:
 
 
 def _vae(form: str) -> Any:
+    if form == "embedded":
+        mean, std = [0.2 * math.sin(i) for i in range(16)], [0.5 + 0.1 * i for i in range(16)]
+        own = VideoAutoencoder(hidden_channels=8, num_blocks=1, latents_mean=mean, latents_std=std)
+        return _randomise(own, 2)
     sizes: dict[str, Any] = dict(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
     if form == "ti2v":  # Wan2.2's own: 48 channels at a sixteenth of the side
         sizes |= dict(decoder_base_dim=4, z_dim=48, is_residual=True, patch_size=2)
@@ -85,12 +91,32 @@ def _scheduler(name: str) -> Any:
     )
 
 
+def _write_as_ours(folder: Path) -> None:
+    """Say in the folder what our own training says: the autoencoder's module, limits and words."""
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {
+        "vae": ["model.autoencoder", "VideoAutoencoder"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "capabilities": ["text"],
+        "max_sequence_length": 12,
+        "limits": {"sizes": ["64x48", "48x64"], "num_frames": [17, 9], "fps": 8},
+        "defaults": {"num_inference_steps": 3, "guidance_scale": 2.5},
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+    told = {
+        "words": WORDS,
+        "grammar": ["a {animal} walks {side}"],
+        "examples": ["a cat walks left"],
+    }
+    (folder / "examples.json").write_text(json.dumps(told))
+
+
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Give `build(form, scheduler)`, which saves a checkpoint once a session: its folder.
 
     Forms: "t2v"; "experts" (Wan2.2 T2V-A14B); "ti2v" (Wan2.2 TI2V-5B); "i2v" (Wan2.2 I2V-A14B);
-    "i2v-clip" (Wan2.1 I2V).
+    "i2v-clip" (Wan2.1 I2V); "embedded" (ours: own autoencoder, words and limits).
     """
     built: dict[tuple[str, str], Path] = {}
 
@@ -118,6 +144,8 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
         kind = WanImageToVideoPipeline if form.startswith("i2v") else WanPipeline
         folder = tmp_path_factory.mktemp(f"{form}-{scheduler}")
         kind(**parts).save_pretrained(folder)
+        if form == "embedded":
+            _write_as_ours(folder)
         built[form, scheduler] = folder
         return folder
 
