@@ -3,6 +3,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PROMPT ?=
 MODEL ?= model/pretrained
+PORT ?= 8000
+DATA ?= data
 BIN := .venv/bin
 
 .PHONY: setup demo serve test proof lint
@@ -26,7 +28,7 @@ demo: setup
 	@$(BIN)/kinetograph demo --model "$(MODEL)" --output out/demo.mp4 $(if $(PROMPT),--prompt "$(PROMPT)")
 
 serve: setup
-	@$(BIN)/kinetograph serve --model "$(MODEL)"
+	@$(BIN)/kinetograph serve --model "$(MODEL)" --port "$(PORT)" --data "$(DATA)"
 
 test: setup
 	$(BIN)/pytest -m "not proof"

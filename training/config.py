@@ -34,7 +34,7 @@ class DataConfig(Section):
     clips: int = Field(40_000, gt=0)
     mix: dict[str, float] = Field(min_length=1)
     autoencoder: Path
-    cache: Path = Path("data")
+    cache: Path = Path("runs/cache")
     workers: int = Field(2, gt=0)
 
 
