@@ -94,7 +94,8 @@ def join(model: Path, folder: Path, config: TrainConfig) -> None:
     blind_row = {index: row for row, index in enumerate(shuffled())}
     autoencoder = VideoAutoencoder.from_pretrained(model / "vae")
     dataset = open_dataset(config.data)
-    verdicts, rows = [], []
+    verdicts: list[dict[str, object]] = []
+    rows = []
     for index, prompt in enumerate(prompts()):
         reading = readings[blind_row[index]]
         wrong = [name for name, value in prompt.named.items() if reading[name].strip() != value]

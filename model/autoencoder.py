@@ -39,12 +39,13 @@ def to_blocks(video: Tensor) -> Tensor:
         )
     video = torch.cat([video[:, :, :1].expand(-1, -1, STRIDE - 1, -1, -1), video], dim=2)
     blocks = video.unflatten(2, (-1, STRIDE)).unflatten(4, (-1, STRIDE)).unflatten(6, (-1, STRIDE))
-    return blocks.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)  # (B, c·pt·ph·pw, T, h, w)
+    out: Tensor = blocks.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)  # (B, c·pt·ph·pw, T, h, w)
+    return out
 
 
 def from_blocks(blocks: Tensor) -> Tensor:
     """Lay blocks `(B, 192, T, h, w)` out as frames `(B, 3, 4T, 4h, 4w)`."""
-    cells = blocks.unflatten(1, (3, STRIDE, STRIDE, STRIDE))
+    cells: Tensor = blocks.unflatten(1, (3, STRIDE, STRIDE, STRIDE))
     return cells.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
@@ -55,12 +56,13 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        for parameter in self.conv2.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(N, C, h, w)`."""
-        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+        out: Tensor = x + self.conv2(F.silu(self.conv1(F.silu(x))))
+        return out
 
 
 class VideoAutoencoder(ModelMixin, ConfigMixin):
@@ -81,7 +83,7 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         scale_factor_spatial: always 4, read by pipelines.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         z_dim: int = 16,
@@ -98,8 +100,8 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         self.conv_in = nn.Conv2d(2 * z_dim, hidden_channels, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualBlock(hidden_channels) for _ in range(num_blocks))
         self.conv_out = nn.Conv2d(hidden_channels, BLOCK, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)
         self.encoder.requires_grad_(False)
         self.skeleton.requires_grad_(False)
 
@@ -119,20 +121,26 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
     def encode(
         self, x: Tensor, return_dict: bool = True
     ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
-        """Encode video `(B, 3, 1 + 4k, H, W)` in [-1, 1] to latents `(B, z_dim, 1 + k, H/4, W/4)`.
-
-        The distribution is a point: its mode and its samples are the same.
-        """
-        latents = self.encoder(to_blocks(x).movedim(1, -1)).movedim(-1, 1)
+        """Encode as diffusers' autoencoders do; the distribution is a point, `to_latents(x)`."""
+        latents = self.to_latents(x)
         point = torch.cat([latents, torch.zeros_like(latents)], dim=1)
         distribution = DiagonalGaussianDistribution(point, deterministic=True)
         if not return_dict:
             return (distribution,)
         return AutoencoderKLOutput(latent_dist=distribution)
 
-    def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+    def to_latents(self, video: Tensor) -> Tensor:
+        """Encode video `(B, 3, 1 + 4k, H, W)` in [-1, 1]: latents `(B, z_dim, 1 + k, H/4, W/4)`."""
+        latents: Tensor = self.encoder(to_blocks(video).movedim(1, -1)).movedim(-1, 1)
+        return latents
+
+    def to_video(self, latents: Tensor) -> Tensor:
         """Decode latents `(B, z_dim, 1 + k, h, w)` to video `(B, 3, 1 + 4k, 4h, 4w)`."""
-        video = torch.cat(list(self.decode_stream(z)), dim=2)
+        return torch.cat(list(self.decode_stream(latents)), dim=2)
+
+    def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+        """Decode as diffusers' autoencoders do; the sample is `to_video(z)`."""
+        video = self.to_video(z)
         return DecoderOutput(sample=video) if return_dict else (video,)
 
     def decode_stream(self, z: Tensor) -> Iterator[Tensor]:
@@ -163,4 +171,5 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         for block in self.blocks:
             x = block(x)
         skeleton = self.skeleton(latent.movedim(1, -1)).movedim(-1, 1)
-        return skeleton + self.conv_out(F.silu(x))
+        blocks: Tensor = skeleton + self.conv_out(F.silu(x))
+        return blocks

@@ -39,7 +39,8 @@ class TextToVideo(nn.Module):
         text = self.text_encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state
         text = text * mask.unsqueeze(-1)
         prediction = self.transformer(noisy, t * TIMESTEP_SCALE, text, return_dict=False)[0]
-        return prediction.float()
+        velocity: Tensor = prediction.float()
+        return velocity
 
 
 def build(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, channels: int) -> TextToVideo:

@@ -14,7 +14,8 @@ def build_optimizers(network: nn.Module, config: OptimConfig) -> list[Optimizer]
     Muon orthogonalises a matrix's update (Jordan et al., 2024), which only makes sense for maps
     between hidden spaces: embeddings, heads, norms and biases stay with AdamW.
     """
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             hidden = ".blocks." in name and parameter.ndim == 2

@@ -32,7 +32,7 @@ def main(config: AutoencoderConfig) -> None:
     accelerator = Accelerator(mixed_precision=config.precision)
     torch.manual_seed(config.seed)
     if config.init_from:
-        autoencoder = VideoAutoencoder.from_pretrained(config.init_from)
+        autoencoder: VideoAutoencoder = VideoAutoencoder.from_pretrained(config.init_from)
     else:
         autoencoder = fit_components(config)
     autoencoder.to(accelerator.device)
@@ -88,7 +88,7 @@ def fit_components(config: AutoencoderConfig) -> VideoAutoencoder:
     values, vectors = torch.linalg.eigh(outer / count - torch.outer(mean, mean))
     components = vectors.T.flip(0)[: config.z_dim]
     std = values.flip(0)[: config.z_dim].clamp_min(0).sqrt()
-    autoencoder = VideoAutoencoder(
+    autoencoder: VideoAutoencoder = VideoAutoencoder(
         z_dim=config.z_dim,
         hidden_channels=config.hidden_channels,
         num_blocks=config.num_blocks,
@@ -122,7 +122,7 @@ def batch(
     std = torch.tensor(autoencoder.config.latents_std).view(-1, 1, 1)
     for i in range(config.batch // 2):
         video = render(config, "training", step * (config.batch // 2) + i)[None]
-        z = autoencoder.encode(video).latent_dist.mode()[0]
+        z = autoencoder.to_latents(video)[0]
         blocks, mask = to_blocks(video)[0], to_blocks(foreground(video))[0]
         g = generator(config.seed, "frames", step, i)
         for frame in torch.randperm(z.shape[1], generator=g)[:2].tolist():
@@ -150,7 +150,7 @@ def evaluate(config: AutoencoderConfig, autoencoder: VideoAutoencoder) -> dict[s
     errors: dict[str, list[tuple[float, float, float, float]]] = {}
     for index in range(config.eval_clips):
         video = render(config, "evaluation", index)[None]
-        decoded = autoencoder.decode(autoencoder.encode(video).latent_dist.mode()).sample
+        decoded = autoencoder.to_video(autoencoder.to_latents(video))
         square = ((decoded.clamp(-1, 1) - video) / 2).square()
         mask = foreground(video)
         sums = (square.sum(), square.numel(), (square * mask).sum(), mask.sum())

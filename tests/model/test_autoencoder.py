@@ -38,21 +38,21 @@ def test_blocks_are_laid_out_and_back_without_loss() -> None:
 def test_a_video_inside_the_code_comes_back_through_the_skeleton(
     autoencoder: VideoAutoencoder,
 ) -> None:
-    """With the correction at zero, decoding then encoding is the identity on latents (1e-5: fp32)."""
+    """With the correction at zero, decode then encode is the identity on latents (fp32: 1e-5)."""
     torch.nn.init.zeros_(autoencoder.conv_out.weight)
     torch.nn.init.zeros_(autoencoder.conv_out.bias)
     latent = torch.randn(1, 16, 3, 5, 3)
-    latent[:, :, 0] = autoencoder.encode(torch.randn(1, 3, 1, 20, 12)).latent_dist.mode()[:, :, 0]
-    decoded = autoencoder.decode(latent).sample
-    again = autoencoder.encode(decoded).latent_dist.mode()
+    latent[:, :, 0] = autoencoder.to_latents(torch.randn(1, 3, 1, 20, 12))[:, :, 0]
+    decoded = autoencoder.to_video(latent)
+    again = autoencoder.to_latents(decoded)
     torch.testing.assert_close(again[:, :, 1:], latent[:, :, 1:], atol=1e-5, rtol=1e-5)
 
 
 def test_a_prefix_has_the_latents_it_has_alone(autoencoder: VideoAutoencoder) -> None:
     clip = video(17)
-    whole = autoencoder.encode(clip).latent_dist.mode()
+    whole = autoencoder.to_latents(clip)
     for frames in (1, 5, 13):
-        alone = autoencoder.encode(clip[:, :, :frames]).latent_dist.mode()
+        alone = autoencoder.to_latents(clip[:, :, :frames])
         torch.testing.assert_close(alone, whole[:, :, : alone.shape[2]], atol=1e-6, rtol=1e-5)
 
 
@@ -60,12 +60,12 @@ def test_streaming_equals_decoding_exactly_and_looks_only_one_latent_back(
     autoencoder: VideoAutoencoder,
 ) -> None:
     latents = torch.randn(1, 16, 4, 5, 3)
-    whole = autoencoder.decode(latents).sample
+    whole = autoencoder.to_video(latents)
     assert whole.shape == (1, 3, 13, 20, 12)
     assert torch.equal(torch.cat(list(autoencoder.decode_stream(latents)), dim=2), whole)
     changed = latents.clone()
     changed[:, :, 1] += 1
-    difference = (autoencoder.decode(changed).sample - whole).abs().amax(dim=(0, 1, 3, 4))
+    difference = (autoencoder.to_video(changed) - whole).abs().amax(dim=(0, 1, 3, 4))
     assert (difference[1:9] > 0).all(), "latent 1 shapes its own frames and those of latent 2"
     assert (difference[:1] == 0).all() and (difference[9:] == 0).all()
 
@@ -74,7 +74,11 @@ def test_saved_and_opened_it_decodes_alike(autoencoder: VideoAutoencoder, tmp_pa
     autoencoder.save_pretrained(tmp_path)
     opened = VideoAutoencoder.from_pretrained(tmp_path)
     latents = torch.randn(1, 16, 2, 5, 3)
-    assert torch.equal(opened.decode(latents).sample, autoencoder.decode(latents).sample)
+    assert torch.equal(opened.decode(latents).sample, autoencoder.to_video(latents))
+    clip = video(5)
+    mode = opened.encode(clip).latent_dist.mode()
+    assert torch.equal(mode, autoencoder.to_latents(clip))
+    assert torch.equal(mode, opened.encode(clip, return_dict=False)[0].sample()), "a point"
     assert opened.config.latents_std == [0.5] * 16
 
 

@@ -86,8 +86,7 @@ def normalised(autoencoder: VideoAutoencoder, video: Tensor) -> Tensor:
     """Encode `(B, 3, T, H, W)` to latents of mean 0 and scale 1, `(B, C, 1 + k, h, w)`."""
     mean = video.new_tensor(autoencoder.config.latents_mean).view(1, -1, 1, 1, 1)
     std = video.new_tensor(autoencoder.config.latents_std).view(1, -1, 1, 1, 1)
-    encoded: Tensor = autoencoder.encode(video).latent_dist.mode()
-    return (encoded - mean) / std
+    return (autoencoder.to_latents(video) - mean) / std
 
 
 def _fingerprint(config: DataConfig, autoencoder: VideoAutoencoder) -> str:
