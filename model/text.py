@@ -4,12 +4,13 @@ The encoder may be any of transformers' UMT5 encoders; what leaves this module i
 network was trained on: embeddings cut at the prompt's length, then zeros up to a fixed length.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
@@ -49,12 +50,15 @@ def encode_prompts(
     return embeddings
 
 
-def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    words: Sequence[str], synonyms: Mapping[str, str] | None = None
+) -> PreTrainedTokenizerFast:
     """Make a word-level tokenizer: lower case, split at white space and around punctuation.
 
     Args:
         words: the vocabulary, lower case, each a run of letters and digits or of punctuation;
             word i gets id 3 + i.
+        synonyms: words to be read as another one, as "an" is as "a".
 
     Raises:
         ValueError: for a word that is repeated, or that the tokenizer itself would split or fold.
@@ -71,7 +75,15 @@ def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
         repeated = sorted({word for word in words if words.count(word) > 1})
         raise ValueError(f"words: {repeated} given more than once; each word is one token")
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Lowercase(),
+            *(
+                normalizers.Replace(Regex(rf"\b{re.escape(word)}\b"), meant)
+                for word, meant in (synonyms or {}).items()
+            ),
+        ]
+    )
     tokenizer.pre_tokenizer = splitter
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {END}", special_tokens=[(END, vocabulary[END])]

@@ -80,7 +80,7 @@ def build_world_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
     """Return the word-level tokenizer of everything the world's captions say."""
     if config.init_from:
         return PreTrainedTokenizerFast.from_pretrained(config.init_from / "tokenizer")
-    return build_tokenizer(captions.words())
+    return build_tokenizer(captions.words(), captions.SYNONYMS)
 
 
 def export(
@@ -103,7 +103,7 @@ def export(
     )
     (partial / "model_index.json").write_text(json.dumps(_index(config), indent=2) + "\n")
     told = {
-        "words": captions.words(),
+        "words": sorted([*captions.words(), *captions.SYNONYMS]),
         "grammar": captions.grammar(),
         "examples": captions.examples(),
     }

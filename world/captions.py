@@ -11,6 +11,8 @@ TEMPLATES: dict[str, str] = {
     "drop": "a {colour} ball is dropped and bounces",
     "beside": "a {colour} square is to the {direction} of a {other_colour} circle",
 }
+SYNONYMS = {"an": "a"}
+"""Words that a prompt may use for others; captions never do."""
 BACKGROUND_SUFFIX = " on a {background} background"
 CHOICES: dict[str, tuple[str, ...]] = {
     "colour": tuple(COLOURS),

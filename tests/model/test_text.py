@@ -21,6 +21,12 @@ def test_tokenizer_splits_at_spaces_and_punctuation_and_folds_case() -> None:
     assert (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2)
 
 
+def test_synonyms_read_as_the_word_they_stand_for_and_only_whole(tmp_path: Path) -> None:
+    build_tokenizer(["a", "cat", "and"], {"an": "a"}).save_pretrained(tmp_path)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert tokenizer("An cat and an cat").input_ids == tokenizer("a cat and a cat").input_ids
+
+
 def test_tokenizer_survives_saving(tmp_path: Path) -> None:
     build_tokenizer(WORDS).save_pretrained(tmp_path)
     again = PreTrainedTokenizerFast.from_pretrained(tmp_path)
