@@ -22,7 +22,11 @@ def velocity(clean: Tensor, noise: Tensor) -> Tensor:
 
 
 def sample_timesteps(
-    count: int, logit_mean: float, logit_std: float, uniform_share: float, generator: torch.Generator
+    count: int,
+    logit_mean: float,
+    logit_std: float,
+    uniform_share: float,
+    generator: torch.Generator,
 ) -> Tensor:
     """Draw t in (0, 1): logit-normal, a share of the draws uniform so that no t is ever starved.
 
