@@ -49,9 +49,9 @@ class Context(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with RMS-normalised queries and keys."""
+    """The projections of multi-head attention with RMS-normalised queries and keys."""
 
-    def __init__(self, dim: int, heads: int, eps: float, image_dim: int | None = None) -> None:
+    def __init__(self, dim: int, heads: int, eps: float) -> None:
         super().__init__()
         self.heads = heads
         self.to_q = nn.Linear(dim, dim)
@@ -60,23 +60,36 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim), nn.Identity()])
         self.norm_q = RMSNorm(dim, eps)
         self.norm_k = RMSNorm(dim, eps)
-        if image_dim is not None:
-            self.add_k_proj = nn.Linear(image_dim, dim)
-            self.add_v_proj = nn.Linear(image_dim, dim)
-            self.norm_added_k = RMSNorm(dim, eps)
 
     def split(self, x: Tensor) -> Tensor:
         out: Tensor = x.unflatten(-1, (self.heads, -1))
         return out
 
-    def to_tokens(self, x: Tensor, segments: Segments, rotary: Tensor) -> Tensor:
-        """Self-attention of tokens `(N, d)` with each other, turned by their positions."""
+    def merge(self, x: Tensor) -> Tensor:
+        out: Tensor = self.to_out[0](x.flatten(1))
+        return out
+
+
+class SelfAttention(Attention):
+    """Tokens look at their clip's tokens; queries and keys are turned by position."""
+
+    def forward(self, x: Tensor, segments: Segments, rotary: Tensor) -> Tensor:
         q = rotate(self.split(self.norm_q(self.to_q(x))), rotary)
         k = rotate(self.split(self.norm_k(self.to_k(x))), rotary)
-        return attend(q, k, self.split(self.to_v(x)), segments, segments)
+        return self.merge(attend(q, k, self.split(self.to_v(x)), segments, segments))
 
-    def to_context(self, x: Tensor, segments: Segments, context: Context) -> Tensor:
-        """Cross-attention of tokens `(N, d)` to their clip's text and, apart from it, image."""
+
+class CrossAttention(Attention):
+    """Tokens look at their clip's text and, apart from it, at its image tokens (I2V-2.1)."""
+
+    def __init__(self, dim: int, heads: int, eps: float, image_dim: int | None) -> None:
+        super().__init__(dim, heads, eps)
+        if image_dim is not None:
+            self.add_k_proj = nn.Linear(image_dim, dim)
+            self.add_v_proj = nn.Linear(image_dim, dim)
+            self.norm_added_k = RMSNorm(dim, eps)
+
+    def forward(self, x: Tensor, segments: Segments, context: Context) -> Tensor:
         text, image = context.text, context.image
         q = self.split(self.norm_q(self.to_q(x)))
         k = self.split(self.norm_k(self.to_k(text)))
@@ -85,16 +98,7 @@ class Attention(nn.Module):
             k = self.split(self.norm_added_k(self.add_k_proj(image)))
             v = self.split(self.add_v_proj(image))
             out = out + attend(q, k, v, segments, context.image_segments)
-        return out
-
-    def forward(self, x: Tensor, segments: Segments, keys: Tensor | Context) -> Tensor:
-        """`keys` is the rotary table for self-attention, the context for cross-attention."""
-        if isinstance(keys, Context):
-            out = self.to_context(x, segments, keys)
-        else:
-            out = self.to_tokens(x, segments, keys)
-        result: Tensor = self.to_out[0](out.flatten(1))
-        return result
+        return self.merge(out)
 
 
 class TransformerBlock(nn.Module):
@@ -111,8 +115,8 @@ class TransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.eps = eps
-        self.attn1 = Attention(dim, heads, eps)
-        self.attn2 = Attention(dim, heads, eps, image_dim)
+        self.attn1 = SelfAttention(dim, heads, eps)
+        self.attn2 = CrossAttention(dim, heads, eps, image_dim)
         self.norm2 = LayerNorm(dim, eps) if cross_attn_norm else nn.Identity()
         self.ffn = FeedForward(dim, ffn_dim, dim)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
