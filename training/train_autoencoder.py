@@ -23,6 +23,8 @@ from training.noise import generator
 SCALE_FLOOR = 0.08
 """Channels are scaled by at least this share of the largest deviation, so that fine channels do
 not outweigh in a loss what they are worth in pixels."""
+ABSOLUTE_SHARE = 0.02
+"""Weight of the absolute error beside the squared one: edges stay crisp where both are small."""
 FOREGROUND_DISTANCE = 0.15
 """A pixel is foreground if it differs by more than this (on -1..1) from its row's median."""
 
@@ -53,7 +55,7 @@ def main(config: AutoencoderConfig) -> None:
             decoded = autoencoder.decode_blocks(latent, previous).float()
         error = decoded - target
         weight = 1 + config.foreground_weight * foreground
-        loss = (weight * (error.abs() + error.square())).mean()
+        loss = (weight * (error.square() + ABSOLUTE_SHARE * error.abs())).mean()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained, 1.0)
         optimizer.step()
