@@ -5,7 +5,7 @@ import string
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -18,6 +18,8 @@ from serving.service import Service
 
 POLL_MILLISECONDS = 250, 5000
 """Least and most that a client is told to wait between two looks at a job."""
+LONGEST_KEY = 255
+"""Characters of an Idempotency-Key."""
 PAGE = string.Template((Path(__file__).parent / "page" / "index.html").read_text("utf-8"))
 
 router = APIRouter()
@@ -43,15 +45,14 @@ Parts = Annotated[Service, Depends(_service)]
 
 
 @router.post("/v1/videos")
-async def create_video(
-    request: Request,
-    response: Response,
-    service: Parts,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
-) -> Video:
+async def create_video(request: Request, response: Response, service: Parts) -> Video:
     """Queue a video."""
+    key = request.headers.get("idempotency-key")
+    if key and len(key) > LONGEST_KEY:
+        message = f"Idempotency-Key must be at most {LONGEST_KEY} characters, not {len(key)}."
+        raise ApiError(message, param="Idempotency-Key")
     fields = CreateVideo.parse(await read_fields(request))
-    video = await run_in_threadpool(service.create, fields, idempotency_key)
+    video = await run_in_threadpool(service.create, fields, key)
     _tell_poll_interval(response, video)
     return video
 

@@ -32,7 +32,7 @@ class Files:
 
     def keep_only(self, video_id: str, attempt: int) -> None:
         """Remove what other attempts have left behind."""
-        for path in (self._root / video_id).iterdir():
+        for path in (self._root / video_id).glob("*"):
             if not path.name.startswith(f"{attempt}."):
                 path.unlink(missing_ok=True)
 

@@ -20,7 +20,10 @@ POLL_SECONDS = 0.2
 
 
 class JobQueue:
-    """The API's side: jobs go in, and may be taken out again."""
+    """The API's side: jobs go in.
+
+    There is no way out: a job whose row says that it is over returns as soon as it is started.
+    """
 
     def __init__(self, database_url: str) -> None:
         self._client = DBOSClient(system_database_url=database_url, application_name=APPLICATION)
@@ -44,12 +47,8 @@ class JobQueue:
             video_id,
         )
 
-    def cancel(self, video_id: str) -> None:
-        """Never start a job, nor start it again; one that runs is stopped by its next write."""
-        self._client.cancel_workflow(video_id)
-
     def forget(self, video_id: str) -> None:
-        """Drop a job and all that the queue knows of it."""
+        """Drop what the queue knows of a job that is over."""
         self._client.delete_workflow(video_id)
 
     def close(self) -> None:

@@ -56,8 +56,8 @@ class Fields(BaseModel):
     def parse(cls, fields: Mapping[str, Any]) -> Self:
         """What `fields` spell, or an `ApiError` that names the first bad field."""
         given = {name: value for name, value in fields.items() if value is not None}
-        for name in given.keys() - cls.model_fields.keys():
-            raise cls._unknown(name)
+        if unknown := [name for name in given if name not in cls.model_fields]:
+            raise cls._unknown(unknown[0])
         try:
             return cls.model_validate(given)
         except ValidationError as error:

@@ -132,18 +132,20 @@ class Service:
         return path, VARIANTS[variant][1], f'"{row["id"]}-{row["attempt"]}-{variant}"'
 
     def cancel(self, video_id: str) -> Video:
-        """Stop a job that is not over; a job that is over is left as it is."""
-        row = self.get(video_id)
-        if self.store.cancel(video_id):
-            self.jobs.cancel(video_id)
-            row = self.get(video_id)
-        return self.view(row)
+        """Stop a job that is not over; a job that is over is left as it is.
+
+        The row alone says so: a worker finds out at its next write, or when it would have started.
+        """
+        self.get(video_id)
+        self.store.cancel(video_id)
+        return self.view(self.get(video_id))
 
     def delete(self, video_id: str) -> None:
-        """Forget a video and its files; a job that is not over is stopped first."""
-        self.cancel(video_id)
+        """Forget a video and its files; a job that is not over is stopped as in `cancel`."""
+        over = self.get(video_id)["status"] not in UNFINISHED
         self.store.delete(video_id)
-        self.jobs.forget(video_id)
+        if over:  # else the queue still has to hand it to a worker, or to see it return
+            self.jobs.forget(video_id)
         self.files.remove(video_id)
 
     def models(self) -> Sequence[Description]:

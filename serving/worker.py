@@ -17,7 +17,14 @@ from dataclasses import asdict
 import torch
 import transformers
 
-from model.pipeline import CheckpointError, GenerationRequest, Progress, Video, VideoPipeline
+from model.pipeline import (
+    CheckpointError,
+    GenerationRequest,
+    Progress,
+    RequestError,
+    Video,
+    VideoPipeline,
+)
 from model.video import spritesheet, thumbnail, write_mp4
 from serving.files import VARIANTS, Files
 from serving.jobs import run_jobs
@@ -64,8 +71,8 @@ class Worker:
             message = "The device ran out of memory; ask for a smaller size or fewer seconds."
             self._store.fail(row, "out_of_memory", message)
             torch.cuda.empty_cache()
-        except ValueError as error:  # the pipeline refused the request; it may quote the prompt
-            log.warning("%s failed: refused by the pipeline", video_id)
+        except RequestError as error:  # may quote the prompt, which is none of the log's business
+            log.warning("%s failed: this model cannot do it", video_id)
             self._store.fail(row, "invalid_request", str(error))
         except Exception as error:
             log.exception("%s failed", video_id)
@@ -87,18 +94,18 @@ class Worker:
             resolved.num_inference_steps,
         )
         try:
-            if resolved.model != self._pipeline.description.name:
-                raise ValueError(f"model {resolved.model} is not served any more.")
+            if resolved.model != (served := self._pipeline.description.name):
+                raise RequestError("model", resolved.model, served)
             video = self._render(row, resolved)
             timings = {"queue": row["started_at"] - row["created_at"], **video.timings}
             timings["encode"] = self._encode(row, resolved, video)
             rounded = {stage: round(seconds, 3) for stage, seconds in timings.items()}
             if not self._store.complete(row, rounded):
                 raise Superseded
-            self._files.keep_only(row["id"], row["attempt"])
         except BaseException:
             self._files.discard(row["id"], row["attempt"])
             raise
+        self._files.keep_only(row["id"], row["attempt"])
 
     def _render(self, row: Row, resolved: Resolved) -> Video:
         with closing(render(self._pipeline, resolved)) as events:

@@ -95,8 +95,8 @@ class Served:
         return video
 
     def wait(self, video_id: str, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Poll a video until it is as wanted; the service is given a minute."""
-        deadline = time.monotonic() + 60
+        """Poll a video until it is as wanted; the service is given three minutes."""
+        deadline = time.monotonic() + 180
         while True:
             video: dict[str, Any] = self.api.get(f"/v1/videos/{video_id}").json()
             if until(video):

@@ -340,6 +340,8 @@ def test_an_idempotency_key_makes_one_job_of_two_requests(service: Served) -> No
     other = service.api.post("/v1/videos", json=body | {"seed": 1}, headers=headers)
     check_error(other, 422, "idempotency_key_reused")
     assert other.headers["x-should-retry"] == "false"
+    long = service.api.post("/v1/videos", json=body, headers={"idempotency-key": "k" * 256})
+    check_error(long, 400, "invalid_value", "Idempotency-Key")
 
 
 def test_content_of_a_job_that_is_not_over_is_a_404_that_no_one_retries(service: Served) -> None:
@@ -350,7 +352,10 @@ def test_content_of_a_job_that_is_not_over_is_a_404_that_no_one_retries(service:
     service.api.post(f"/v1/videos/{video['id']}/cancel")
 
 
-def test_cancel_stops_a_running_job_and_leaves_the_next_one_alone(service: Served) -> None:
+def test_cancel_stops_a_running_job_and_leaves_the_next_one_alone(
+    service: Served,
+    made: dict[str, Any],  # the estimate goes by what was made before
+) -> None:
     long = service.create(PROMPT, num_inference_steps=1000)
     following = service.create(PROMPT, **QUICK)
     assert following["queue_position"] in (0, 1) and following["eta_seconds"] > 0
@@ -397,6 +402,17 @@ def test_health_readiness_and_a_page_for_people(service: Served) -> None:
     assert page.headers["content-type"].startswith("text/html")
     assert f"curl {service.url}/v1/videos" in page.text and EXAMPLES[1] in page.text
     assert "://" not in page.text.replace(service.url, ""), "the page loads nothing from elsewhere"
+
+
+def test_cancelled_and_deleted_jobs_are_no_errors_to_the_log(service: Served) -> None:
+    for method, path in ("POST", "/cancel"), ("DELETE", ""):
+        for progress in (0, 3):  # while it is queued, and while it runs
+            video = service.create(PROMPT, size="64x64", num_inference_steps=1000)
+            service.wait(video["id"], lambda v, least=progress: v["progress"] >= least)
+            assert service.api.request(method, f"/v1/videos/{video['id']}{path}").is_success
+    service.finish(service.create(PROMPT, **QUICK)["id"])
+    assert "Traceback" not in service.log.read_text()
+    assert "dbos" not in service.log.read_text()
 
 
 def test_prompts_are_not_logged(service: Served) -> None:

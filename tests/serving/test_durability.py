@@ -12,8 +12,8 @@ import pytest
 from serving.store import ATTEMPTS, Store
 from tests.serving.conftest import EXAMPLES, ROOT, Serve, Served
 
-LONG = 400
-"""Steps that take the tiny model a few seconds, so that there is a middle to be killed in."""
+LONG = 200
+"""Steps that take the tiny model a second or more, so that there is a middle to be killed in."""
 
 
 def gone(pid: int) -> bool:

@@ -180,6 +180,9 @@ def test_unknown_words_are_named_once_in_order_whatever_their_case_and_marks() -
 def test_the_nearest_prompt_shares_words_first_and_letters_second() -> None:
     known = ["a cat walks left", "a red ball is dropped and bounces", "a blue cat walks right"]
     assert nearest_prompt("a red dragon bounces", known) == known[1]
+    # By letters alone the first would be nearer.
+    known_apart = ["the bed hall", "red ball on a wide green background"]
+    assert nearest_prompt("the red ball", known_apart) == known_apart[1]
     assert nearest_prompt("blu kat waks rite", known) == known[2]
 
 
