@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -35,7 +34,7 @@ def run(model: str, prompt: str | None, output: Path) -> None:
         DemoFailed: if any of it does not work. Nothing that was started is left running.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    print(f"Starting the service with {os.path.relpath(model)} ...", flush=True)
+    print(f"Starting the service with {model} ...", flush=True)
     with tempfile.TemporaryDirectory(prefix="kinetograph-demo-") as data:
         begun = time.perf_counter()
         with _service(model, data) as url:

@@ -20,6 +20,9 @@ from serving.supervisor import DataFolderInUse, Supervisor, locked
 READY = "Kinetograph is ready at {url} with {model}."
 """The one line on standard output, printed when a job that is queued would be run."""
 
+SLOWEST_ANSWER = 5
+"""Seconds that answers under way are given when the service is asked to stop."""
+
 
 class CannotServe(Exception):
     """The service cannot start; the message says why, in a sentence."""
@@ -43,7 +46,10 @@ def serve(settings: Settings) -> None:
         service = _assemble(settings)
         stack.callback(service.jobs.close)
         stack.callback(service.store.close)
-        server = uvicorn.Server(uvicorn.Config(create_app(service), log_config=None))
+        config = uvicorn.Config(
+            create_app(service), log_config=None, timeout_graceful_shutdown=SLOWEST_ANSWER
+        )
+        server = uvicorn.Server(config)
         useless = threading.Event()
 
         def give_up() -> None:

@@ -136,16 +136,17 @@ def test_a_stopping_worker_hands_its_job_back(
     assert (row["status"], row["attempts_left"]) == ("queued", 3)
 
 
-def test_the_remains_of_a_crashed_attempt_are_swept_up(bench: Bench) -> None:
+def test_the_remains_of_a_crashed_attempt_are_swept_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (bench.root / "v").mkdir(parents=True)
     for name in ("1.mp4", ".1.jpg.abc.part"):
         (bench.root / "v" / name).write_bytes(b"half")
-    with bench.store.transaction() as connection:
-        row = {"id": "crash", "created_at": 0.0, "model": "tiny", "steps": 2}
-        bench.store.insert(connection, row | {"request": {}, "resolved": {}})
     start = bench.store.start
-    bench.store.start = lambda video_id, executor: (  # type: ignore[method-assign]
-        start(video_id, executor) and start(video_id, executor)
-    )
+
+    def start_again(video_id: str, executor: str) -> Row | None:
+        return start(video_id, executor) and start(video_id, executor)
+
+    monkeypatch.setattr(bench.store, "start", start_again)
     assert bench.run("v")["attempt"] == 2
     assert bench.files() == ["v/2.jpg", "v/2.mp4", "v/2.webp"]
