@@ -221,7 +221,7 @@ def _describe(
     experts = [expert for expert in (parts.transformer, parts.transformer_2) if expert]
     key = shift_key(parts.scheduler)
     return describe(
-        name,
+        index.get("name", name),
         folder,
         index,
         latent_channels=vae.z_dim,

@@ -57,7 +57,7 @@ def build_tokenizer(
 
     Args:
         words: the vocabulary, lower case, each a run of letters and digits or of punctuation;
-            word i gets id 3 + i.
+            word i gets id 3 + i. Punctuation is skipped where the vocabulary has none.
         synonyms: words to be read as another one, as "an" is as "a".
 
     Raises:
@@ -75,14 +75,11 @@ def build_tokenizer(
         repeated = sorted({word for word in words if words.count(word) > 1})
         raise ValueError(f"words: {repeated} given more than once; each word is one token")
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    read_as = [(rf"\b{re.escape(word)}\b", meant) for word, meant in (synonyms or {}).items()]
+    if all(re.fullmatch(r"\w+", word) for word in words):
+        read_as.append((r"[^\w\s]+", " "))
     tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.Lowercase(),
-            *(
-                normalizers.Replace(Regex(rf"\b{re.escape(word)}\b"), meant)
-                for word, meant in (synonyms or {}).items()
-            ),
-        ]
+        [normalizers.Lowercase(), *(normalizers.Replace(Regex(old), new) for old, new in read_as)]
     )
     tokenizer.pre_tokenizer = splitter
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -282,7 +282,7 @@ def prompt_warnings(prompt: str, model: Description) -> list[str]:
         hint = f'; the nearest prompt it knows is "{near}"' if near else ""
         warnings.append(f"prompt: {model['name']} never learned {names}{hint}.")
     # One place is the end token's.
-    tokens, room = len(re.findall(r"\w+|[^\w\s]+", prompt)), model["max_sequence_length"] - 1
-    if tokens > room:
-        warnings.append(f"prompt: {tokens} words and marks; {model['name']} reads {room} of them.")
+    count, room = len(re.findall(r"\w+", prompt)), model["max_sequence_length"] - 1
+    if count > room:
+        warnings.append(f"prompt: {count} words; {model['name']} reads {room} of them.")
     return warnings

@@ -14,6 +14,7 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict
 
+import diffusers
 import torch
 import transformers
 
@@ -137,6 +138,7 @@ def load(model: str) -> VideoPipeline:
         CheckpointError: if it cannot be opened.
     """
     transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
     return VideoPipeline.from_pretrained(model)
 
 

@@ -80,6 +80,7 @@ class TrainConfig(Section):
     """One training run of the transformer."""
 
     run: Path
+    name: str = Field("kinetograph-mini", min_length=1)  # of the model, in the API
     seed: int = 0
     steps: int = Field(gt=0)
     precision: Literal["no", "bf16"] = "bf16"

@@ -1,5 +1,6 @@
 """What is trained: the transformer and its text encoder, built, and saved as a checkpoint."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -94,9 +95,8 @@ def export(
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(config.data.autoencoder, partial / "vae")
     for name in ("transformer", "text_encoder"):
-        part = getattr(network, name)
-        half = {k: v.detach().bfloat16() for k, v in part.state_dict().items()}
-        part.save_pretrained(partial / name, state_dict=half, max_shard_size="15MB")
+        half = copy.deepcopy(getattr(network, name)).to(torch.bfloat16)
+        half.save_pretrained(partial / name, max_shard_size="15MB")
     tokenizer.save_pretrained(partial / "tokenizer")
     FlowMatchEulerDiscreteScheduler(shift=config.sampling.shift).save_pretrained(
         partial / "scheduler"
@@ -115,6 +115,7 @@ def export(
 def _index(config: TrainConfig) -> dict[str, object]:
     return {
         "_class_name": "WanPipeline",
+        "name": config.name,
         "transformer": ["diffusers", "WanTransformer3DModel"],
         "vae": ["model.autoencoder", "VideoAutoencoder"],
         "text_encoder": ["transformers", "UMT5EncoderModel"],

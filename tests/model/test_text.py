@@ -27,6 +27,11 @@ def test_synonyms_read_as_the_word_they_stand_for_and_only_whole(tmp_path: Path)
     assert tokenizer("An cat and an cat").input_ids == tokenizer("a cat and a cat").input_ids
 
 
+def test_punctuation_is_skipped_where_the_vocabulary_has_none() -> None:
+    tokenizer = build_tokenizer(["a", "cat"])
+    assert tokenizer("A cat... (a, cat)!").input_ids == tokenizer("a cat a cat").input_ids
+
+
 def test_tokenizer_survives_saving(tmp_path: Path) -> None:
     build_tokenizer(WORDS).save_pretrained(tmp_path)
     again = PreTrainedTokenizerFast.from_pretrained(tmp_path)
