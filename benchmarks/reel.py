@@ -11,10 +11,14 @@ brings readings and prompts together, row by row, and puts the nearest training 
 
 import argparse
 import csv
+import hashlib
 import json
+import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -98,7 +102,7 @@ def join(model: Path, folder: Path, config: TrainConfig) -> None:
     rows = []
     for index, prompt in enumerate(prompts()):
         reading = readings[blind_row[index]]
-        wrong = [name for name, value in prompt.named.items() if reading[name].strip() != value]
+        wrong = wrong_slots(prompt, reading)
         keeps = bite_stays(prompt, reading)
         nearest, distance = nearest_clip(autoencoder, dataset, clips[index])
         family, seed = clip_seed(nearest, config.data.mix)
@@ -126,7 +130,7 @@ def join(model: Path, folder: Path, config: TrainConfig) -> None:
         writer.writeheader()
         writer.writerows(verdicts)
     contact_sheet(rows, scale=2).save(folder / "sheet.png")
-    summary = summarise(verdicts)
+    summary = summarise(verdicts) | conditions(model)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps(summary, indent=2))
 
@@ -138,6 +142,11 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     if not rows or set(rows[0]) != set(COLUMNS):
         raise SystemExit(f"{path}: the columns must be {','.join(COLUMNS)}")
     return rows
+
+
+def wrong_slots(prompt: Prompt, reading: dict[str, str]) -> list[str]:
+    """Return the names of what the prompt says and the clip, as it was read, does not show."""
+    return [name for name, value in prompt.named.items() if reading[name].strip() != value]
 
 
 def bite_stays(prompt: Prompt, reading: dict[str, str]) -> bool | None:
@@ -183,6 +192,24 @@ def summarise(verdicts: list[dict[str, object]]) -> dict[str, object]:
         "right_by_family": by_family,
         "bite_stays": sum(bool(b) for b in bites),
         "bites": len(bites),
+    }
+
+
+def weights_hash(model: Path) -> str:
+    """Return the SHA-256 of all weights of a checkpoint, in the order of their files' names."""
+    digest = hashlib.sha256()
+    for file in sorted(model.rglob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def conditions(model: Path) -> dict[str, object]:
+    """Return what a result must be quoted with: weights, versions, hardware."""
+    return {
+        "weights_sha256": weights_hash(model),
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "hardware": f"{platform.machine()} CPU, {os.cpu_count()} cores",
     }
 
 

@@ -99,6 +99,7 @@ def test_a_run_ends_with_a_checkpoint_that_the_pipeline_opens(uninterrupted: Pat
     assert video.frames.shape == (17, 64, 64, 3)
 
 
+@pytest.mark.proof
 def test_after_sigterm_a_run_goes_on_bit_for_bit(
     uninterrupted: Path, shared: list[str], tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_after_sigterm_a_run_goes_on_bit_for_bit(
     assert losses(tmp_path) == losses(uninterrupted)
 
 
+@pytest.mark.proof
 def test_after_kill_a_run_goes_on_from_its_last_save(
     uninterrupted: Path, shared: list[str], tmp_path: Path
 ) -> None:
@@ -120,6 +122,7 @@ def test_after_kill_a_run_goes_on_from_its_last_save(
     assert_equal(final_state(tmp_path), final_state(uninterrupted))
 
 
+@pytest.mark.proof
 def test_another_seed_is_another_run(
     uninterrupted: Path, shared: list[str], tmp_path: Path
 ) -> None:
@@ -129,6 +132,7 @@ def test_another_seed_is_another_run(
         assert_equal(final_state(tmp_path), final_state(uninterrupted))
 
 
+@pytest.mark.proof
 def test_init_from_starts_at_the_averaged_weights(
     uninterrupted: Path, shared: list[str], tmp_path: Path
 ) -> None:

@@ -1,0 +1,89 @@
+"""The blind judging: what counts as right, and that the committed result is of these weights."""
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import world
+from benchmarks.reel import (
+    BITE,
+    CLIPS_PER_FAMILY,
+    COLUMNS,
+    Prompt,
+    bite_stays,
+    prompts,
+    shuffled,
+    summarise,
+    weights_hash,
+    wrong_slots,
+)
+from world import HELD_OUT
+from world.scene import combination
+
+ROOT = Path(__file__).parents[2]
+RESULT = ROOT / "docs" / "results" / "reel"
+
+
+def reading(prompt: Prompt, **seen: str) -> dict[str, str]:
+    """What a judge writes who sees just what the prompt names, but for `seen`."""
+    side = prompt.named.get("direction", "")
+    bite = dict(zip(BITE, ("whole", side, "bitten"), strict=True))
+    return dict.fromkeys(COLUMNS, "") | prompt.named | bite | seen
+
+
+def test_half_of_the_prompts_are_combinations_that_training_never_sees() -> None:
+    assert Counter(p.named["family"] for p in prompts()) == dict.fromkeys(
+        world.FAMILIES, CLIPS_PER_FAMILY
+    )
+    held_out = [p for p in prompts() if p.held_out]
+    assert len(held_out) == len(prompts()) / 2
+    for prompt in held_out:
+        family = prompt.named["family"]
+        assert combination(family, prompt.named) in HELD_OUT[family]
+
+
+def test_blind_rows_are_all_prompts_in_another_order() -> None:
+    assert sorted(shuffled()) == list(range(len(prompts())))
+    assert shuffled() != sorted(shuffled())
+
+
+@pytest.mark.parametrize("prompt", prompts(), ids=lambda p: p.text)
+def test_a_row_is_right_only_if_everything_its_prompt_names_was_seen(prompt: Prompt) -> None:
+    assert wrong_slots(prompt, reading(prompt)) == []
+    for name in prompt.named:
+        assert wrong_slots(prompt, reading(prompt, **{name: "something else"})) == [name]
+
+
+def test_a_bite_must_be_absent_then_on_the_asked_side_then_still_there() -> None:
+    bites = [p for p in prompts() if p.named["family"] == "bite"]
+    others = [p for p in prompts() if p.named["family"] != "bite"]
+    assert all(bite_stays(p, reading(p)) is None for p in others)
+    for prompt in bites:
+        other = {"left": "right", "right": "left"}[prompt.named["direction"]]
+        assert bite_stays(prompt, reading(prompt))
+        assert not bite_stays(prompt, reading(prompt, cookie_first="bitten"))
+        assert not bite_stays(prompt, reading(prompt, cookie_bitten_side=other))
+        assert not bite_stays(prompt, reading(prompt, cookie_last="whole"))
+
+
+def test_the_committed_summary_is_of_these_weights_and_follows_from_its_readings() -> None:
+    summary = json.loads((RESULT / "summary.json").read_text())
+    assert summary["weights_sha256"] == weights_hash(ROOT / "model" / "pretrained"), "stale"
+    with (RESULT / "verdicts.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    verdicts: list[dict[str, object]] = []
+    for prompt, row in zip(prompts(), rows, strict=True):
+        assert row["prompt"] == prompt.text
+        keeps = bite_stays(prompt, row)
+        verdicts.append(
+            {
+                "right": not wrong_slots(prompt, row),
+                "held_out": prompt.held_out,
+                "bite_stays": "" if keeps is None else keeps,
+            }
+        )
+    for name, value in summarise(verdicts).items():
+        assert summary[name] == value, name
