@@ -2,6 +2,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PROMPT ?=
+export PROMPT  # so that the shell sees it as it is, quotes and all
 MODEL ?= model/pretrained
 PORT ?= 8000
 DATA ?= data
@@ -25,7 +26,7 @@ setup: .venv/installed
 	@touch $@
 
 demo: setup
-	@$(BIN)/kinetograph demo --model "$(MODEL)" --output out/demo.mp4 $(if $(PROMPT),--prompt "$(PROMPT)")
+	@$(BIN)/kinetograph demo --model "$(MODEL)" --output out/demo.mp4 $(if $(PROMPT),--prompt "$$PROMPT")
 
 serve: setup
 	@$(BIN)/kinetograph serve --model "$(MODEL)" --port "$(PORT)" --data "$(DATA)"

@@ -24,11 +24,10 @@ def draw(metrics: Path, output: Path) -> None:
     for kind, label in (("images", "single frames"), ("clips", "clips of 17 frames")):
         steps = np.array([row["step"] for row in rows if row["kind"] == kind])
         losses = np.array([row["loss"] for row in rows if row["kind"] == kind])
-        if len(steps) < WINDOW:
-            continue
+        window = min(WINDOW, max(1, len(steps)))
         (line,) = axes.plot(steps, losses, alpha=0.2, linewidth=0.6)
-        mean = np.convolve(losses, np.ones(WINDOW) / WINDOW, mode="valid")
-        axes.plot(steps[WINDOW - 1 :], mean, color=line.get_color(), label=label)
+        mean = np.convolve(losses, np.ones(window) / window, mode="valid")[: len(steps)]
+        axes.plot(steps[window - 1 :], mean, color=line.get_color(), label=label)
     axes.set(xlabel="optimizer step", ylabel="velocity loss", yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
@@ -41,4 +40,6 @@ if __name__ == "__main__":
     parser.add_argument("metrics", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
+    if not options.metrics.is_file():
+        parser.error(f"{options.metrics} does not exist")
     draw(options.metrics, options.output)

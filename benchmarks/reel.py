@@ -65,10 +65,10 @@ def prompts() -> list[Prompt]:
     return chosen
 
 
-def shuffled() -> list[int]:
-    """Return the prompt's index of each row of the blind sheets."""
+def shuffled(checkpoint: str) -> list[int]:
+    """Return the prompt's index of each row of the blind sheets, another order a checkpoint."""
     count = len(prompts())
-    return torch.randperm(count, generator=generator("reel", "blind")).tolist()
+    return torch.randperm(count, generator=generator("reel", checkpoint)).tolist()
 
 
 def draw(model: Path, folder: Path) -> None:
@@ -82,7 +82,9 @@ def draw(model: Path, folder: Path) -> None:
         clips.append(video.frames)
         print(f"{seed + 1}/{len(prompts())}", end="\r", flush=True)
     np.savez_compressed(folder / "clips.npz", clips=np.stack(clips))
-    order = shuffled()
+    drawn = conditions(model)
+    (folder / "conditions.json").write_text(json.dumps(drawn, indent=2) + "\n")
+    order = shuffled(drawn["checkpoint_sha256"])
     for start in range(0, len(order), ROWS_PER_BLIND_SHEET):
         numbers = range(start, min(start + ROWS_PER_BLIND_SHEET, len(order)))
         rows = [(f"row {n}", clips[order[n]]) for n in numbers]
@@ -93,9 +95,13 @@ def draw(model: Path, folder: Path) -> None:
 
 def join(model: Path, folder: Path, config: TrainConfig) -> None:
     """Compare the readings with the prompts; write `verdicts.csv`, `summary.json`, `sheet.png`."""
+    drawn = json.loads((folder / "conditions.json").read_text())
+    if drawn["checkpoint_sha256"] != checkpoint_hash(model):
+        raise SystemExit(f"{model} is not the checkpoint that {folder}/clips.npz was drawn with")
     clips = np.load(folder / "clips.npz")["clips"]
-    readings = {int(row["row"]): row for row in read_csv(folder / "readings.csv")}
-    blind_row = {index: row for row, index in enumerate(shuffled())}
+    order = shuffled(drawn["checkpoint_sha256"])
+    readings = read_readings(folder / "readings.csv", rows=len(order))
+    blind_row = {index: row for row, index in enumerate(order)}
     autoencoder = VideoAutoencoder.from_pretrained(model / "vae")
     dataset = open_dataset(config.data)
     verdicts: list[dict[str, object]] = []
@@ -130,18 +136,23 @@ def join(model: Path, folder: Path, config: TrainConfig) -> None:
         writer.writeheader()
         writer.writerows(verdicts)
     contact_sheet(rows, scale=2).save(folder / "sheet.png")
-    summary = summarise(verdicts) | conditions(model)
+    summary = summarise(verdicts) | drawn
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps(summary, indent=2))
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a table whose columns must be `COLUMNS`."""
+def read_readings(path: Path, rows: int) -> dict[int, dict[str, str]]:
+    """Return the reading of each blind row; the table must have `COLUMNS` and every row once."""
+    if not path.is_file():
+        raise SystemExit(f"{path} is missing; it holds what was seen in the blind sheets")
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or set(rows[0]) != set(COLUMNS):
+        table = list(csv.DictReader(file))
+    if not table or set(table[0]) != set(COLUMNS):
         raise SystemExit(f"{path}: the columns must be {','.join(COLUMNS)}")
-    return rows
+    readings = {int(row["row"]): row for row in table}
+    if len(table) != rows or readings.keys() != set(range(rows)):
+        raise SystemExit(f"{path}: each of the rows 0 to {rows - 1} is needed once")
+    return readings
 
 
 def wrong_slots(prompt: Prompt, reading: dict[str, str]) -> list[str]:
@@ -195,22 +206,31 @@ def summarise(verdicts: list[dict[str, object]]) -> dict[str, object]:
     }
 
 
-def weights_hash(model: Path) -> str:
-    """Return the SHA-256 of all weights of a checkpoint, in the order of their files' names."""
+def checkpoint_hash(model: Path) -> str:
+    """Return the SHA-256 of all files of a checkpoint but its card, in the order of their names."""
     digest = hashlib.sha256()
-    for file in sorted(model.rglob("*.safetensors")):
-        digest.update(file.read_bytes())
+    for file in sorted(model.rglob("*")):
+        if file.suffix in (".safetensors", ".json"):
+            digest.update(file.relative_to(model).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()
 
 
-def conditions(model: Path) -> dict[str, object]:
-    """Return what a result must be quoted with: weights, versions, hardware."""
+def conditions(model: Path) -> dict[str, str]:
+    """Return what a result must be quoted with: checkpoint, versions, hardware."""
     return {
-        "weights_sha256": weights_hash(model),
+        "checkpoint_sha256": checkpoint_hash(model),
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
-        "hardware": f"{platform.machine()} CPU, {os.cpu_count()} cores",
+        "hardware": f"{cpuinfo()}, {os.cpu_count()} cores",
     }
+
+
+def cpuinfo() -> str:
+    """Return the processor's name as the system tells it."""
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def main() -> None:
@@ -221,6 +241,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the benchmark's folder")
     parser.add_argument("--config", type=Path, default=Path("configs/toy.yaml"))
     options = parser.parse_args()
+    if not (options.model / "model_index.json").is_file():
+        parser.error(f"--model {options.model}: no checkpoint folder (it has no model_index.json)")
     if options.action == "draw":
         draw(options.model, options.output)
     else:

@@ -61,8 +61,10 @@ def generate(args: argparse.Namespace) -> None:
     """Make one video in this process, without a service."""
     asked = {name: getattr(args, name) for name in CreateVideo.model_fields if name in args}
     request = CreateVideo.parse(asked | {"model": None})
-    if not args.output.parent.is_dir():
-        raise Failure(f"There is no folder {args.output.parent} to write {args.output.name} to.")
+    try:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(f"{args.output} cannot be written: {error.strerror}.") from None
 
     from model.pipeline import CheckpointError, Video
     from model.video import write_mp4

@@ -3,12 +3,30 @@
 import argparse
 import difflib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+)
+
+import world
 
 Share = Field(ge=0.0, le=1.0)
+
+
+def _known_family(name: str) -> str:
+    if name not in world.FAMILIES:
+        raise ValueError(f"the world has {', '.join(world.FAMILIES)}")
+    return name
+
+
+Family = Annotated[str, AfterValidator(_known_family)]
 
 
 class Section(BaseModel):
@@ -32,7 +50,7 @@ class DataConfig(Section):
     """The world's clips and where their latents are kept."""
 
     clips: int = Field(40_000, gt=0)
-    mix: dict[str, float] = Field(min_length=1)
+    mix: dict[Family, PositiveFloat] = Field(min_length=1)
     autoencoder: Path
     cache: Path = Path("runs/cache")
     workers: int = Field(2, gt=0)
@@ -105,15 +123,15 @@ class AutoencoderConfig(Section):
     steps: int = Field(ge=0)
     precision: Literal["no", "bf16"] = "bf16"
     init_from: Path | None = None
-    families: tuple[str, ...]
-    z_dim: int = Field(24, gt=0)
+    families: tuple[Family, ...] = Field(min_length=1)
+    z_dim: int = Field(24, gt=0, le=192)
     hidden_channels: int = Field(128, gt=0)
     num_blocks: int = Field(6, ge=0)
     component_clips: int = Field(600, gt=0)
     eval_clips: int = Field(64, gt=0)
-    batch: int = Field(24, gt=0)
+    batch: int = Field(24, gt=0, multiple_of=2)  # two latent frames of each clip
     lr: float = Field(1e-3, gt=0)
-    warmup_steps: int = Field(50, ge=0)
+    warmup_steps: int = Field(50, gt=0)
     foreground_weight: float = Field(3.0, ge=0)
     latent_noise: float = Field(0.05, ge=0)
     ema_decay: float = Field(0.995, ge=0, lt=1)
@@ -146,7 +164,7 @@ def load_config(kind: type[C], path: Path, overrides: list[str]) -> C:
         key, separator, text = override.partition("=")
         if not separator:
             raise ConfigError(f"override {override!r} is not of the form key.sub=value")
-        _assign(values, key.split("."), yaml.safe_load(text))
+        _assign(values, key.split("."), _parse(text, f"override {key}"))
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -169,18 +187,30 @@ def parse_arguments(kind: type[C], description: str) -> C:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"config file {path} does not exist")
-    values = yaml.safe_load(path.read_text()) or {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"config file {path} holds a {type(values).__name__}, not a mapping")
+    values = _read_mapping(path)
     base = values.pop("base", None)
     if base is None:
         return values
-    below = yaml.safe_load((path.parent / base).read_text())
+    below = _read_mapping(path.parent / str(base))
     if "base" in below:
         raise ConfigError(f"config file {path}: its base {base} has a base of its own")
     return _merge(below, values)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"config file {path} does not exist")
+    values = _parse(path.read_text(), f"config file {path}") or {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"config file {path} holds a {type(values).__name__}, not a mapping")
+    return values
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ class EMA:
     Args:
         module: the module to follow; its current values are the start.
         decay: weight of the past; early on (1 + n) / (10 + n) is used where that is smaller, so
-            that the start is forgotten.
+            that the start is forgotten (the warm-up of TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:

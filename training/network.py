@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,10 +11,13 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+import world
+from model.autoencoder import VideoAutoencoder
 from model.flow import TIMESTEP_SCALE
 from model.text import build_text_encoder, build_tokenizer
 from model.transformer import SpacetimeTransformer
-from training.config import TrainConfig
+from training.config import ConfigError, TrainConfig
+from training.files import whole_folder
 from world import captions
 
 
@@ -51,14 +55,7 @@ def build(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, channels: int
     every block is ungated (Peebles and Xie, 2023, §3.2, adaLN-zero).
     """
     if config.init_from:
-        return TextToVideo(
-            SpacetimeTransformer.from_pretrained(
-                config.init_from / "transformer", torch_dtype=torch.float32
-            ),
-            UMT5EncoderModel.from_pretrained(
-                config.init_from / "text_encoder", torch_dtype=torch.float32
-            ),
-        )
+        return _open(config.init_from)
     shape = config.network
     text_encoder = build_text_encoder(len(tokenizer))
     transformer = SpacetimeTransformer(
@@ -77,6 +74,44 @@ def build(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, channels: int
     return TextToVideo(transformer, text_encoder)
 
 
+def _open(folder: Path) -> TextToVideo:
+    return TextToVideo(
+        SpacetimeTransformer.from_pretrained(folder / "transformer", torch_dtype=torch.float32),
+        UMT5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
+    )
+
+
+def check_start(config: TrainConfig) -> None:
+    """Refuse to start from folders that are not there or that do not fit the configuration.
+
+    Raises:
+        ConfigError: naming the key, its value and what is allowed.
+    """
+    if not (config.data.autoencoder / "config.json").is_file():
+        raise ConfigError(
+            f"data.autoencoder: {config.data.autoencoder} holds no autoencoder; allowed is a "
+            "folder that training/train_autoencoder.py wrote, or model/pretrained/vae"
+        )
+    if not config.init_from:
+        return
+    if not (config.init_from / "model_index.json").is_file():
+        raise ConfigError(f"init_from: {config.init_from} holds no model_index.json")
+    length = json.loads((config.init_from / "model_index.json").read_text())["max_sequence_length"]
+    if length != config.network.max_sequence_length:
+        raise ConfigError(
+            f"network.max_sequence_length: {config.network.max_sequence_length}, but "
+            f"{config.init_from} was trained with {length}; pads attend, so only that is allowed"
+        )
+    folders = (config.init_from / "vae", config.data.autoencoder)
+    one, other = (VideoAutoencoder.from_pretrained(folder) for folder in folders)
+    same_scale = one.config.latents_std == other.config.latents_std
+    if not (same_scale and torch.equal(one.encoder.weight, other.encoder.weight)):
+        raise ConfigError(
+            f"data.autoencoder: {folders[1]} encodes otherwise than {folders[0]}, whose latents "
+            "the network was trained on; give that folder, or one with the same encoder"
+        )
+
+
 def build_world_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
     """Return the word-level tokenizer of everything the world's captions say."""
     if config.init_from:
@@ -91,25 +126,27 @@ def export(
 
     Weights are stored in bf16, in files of at most 15 MB.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(config.data.autoencoder, partial / "vae")
-    for name in ("transformer", "text_encoder"):
-        half = copy.deepcopy(getattr(network, name)).to(torch.bfloat16)
-        half.save_pretrained(partial / name, max_shard_size="15MB")
-    tokenizer.save_pretrained(partial / "tokenizer")
-    FlowMatchEulerDiscreteScheduler(shift=config.sampling.shift).save_pretrained(
-        partial / "scheduler"
-    )
-    (partial / "model_index.json").write_text(json.dumps(_index(config), indent=2) + "\n")
-    told = {
-        "words": sorted([*captions.words(), *captions.SYNONYMS]),
-        "grammar": captions.grammar(),
-        "examples": captions.examples(),
-    }
-    (partial / "examples.json").write_text(json.dumps(told, indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        shutil.copytree(config.data.autoencoder, partial / "vae")
+        for name in ("transformer", "text_encoder"):
+            half = copy.deepcopy(getattr(network, name))
+            for parameter in half.parameters():
+                parameter.data = parameter.data.bfloat16()
+            half.save_pretrained(partial / name, max_shard_size="15MB")
+        tokenizer.save_pretrained(partial / "tokenizer")
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=config.sampling.shift)
+        scheduler.save_pretrained(partial / "scheduler")
+        _write_json(partial / "model_index.json", _index(config))
+        told = {
+            "words": sorted([*captions.words(), *captions.SYNONYMS]),
+            "grammar": captions.grammar(),
+            "examples": captions.examples(),
+        }
+        _write_json(partial / "examples.json", told)
+
+
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _index(config: TrainConfig) -> dict[str, object]:
@@ -123,7 +160,7 @@ def _index(config: TrainConfig) -> dict[str, object]:
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
         "capabilities": ["text"],
         "max_sequence_length": config.network.max_sequence_length,
-        "limits": {"sizes": ["64x64"], "num_frames": [17], "fps": 8},
+        "limits": {"sizes": ["64x64"], "num_frames": [world.NUM_FRAMES], "fps": world.FPS},
         "defaults": {
             "num_inference_steps": config.sampling.num_inference_steps,
             "guidance_scale": config.sampling.guidance_scale,

@@ -1,6 +1,6 @@
 """Optimizers and their schedule."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
@@ -12,7 +12,8 @@ def build_optimizers(network: nn.Module, config: OptimConfig) -> list[Optimizer]
     """Return Muon over the matrices inside transformer blocks and AdamW over all else.
 
     Muon orthogonalises a matrix's update (Jordan et al., 2024), which only makes sense for maps
-    between hidden spaces: embeddings, heads, norms and biases stay with AdamW.
+    between hidden spaces: embeddings, heads, norms and biases stay with AdamW. Its momentum is
+    Jordan's; AdamW's second beta is below the usual 0.999 because runs are a few thousand steps.
     """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -34,8 +35,13 @@ def schedule(step: int, steps: int, config: OptimConfig) -> float:
     return warmup * left
 
 
-def set_learning_rates(optimizers: Iterable[Optimizer], factor: float) -> None:
-    """Scale every group's initial learning rate by `factor`."""
-    for optimizer in optimizers:
+def set_rates(optimizers: Sequence[Optimizer], factor: float, config: OptimConfig) -> None:
+    """Set learning rates, scaled by `factor`, and weight decay.
+
+    They come from the configuration at every step and never from a saved state, so that a run may
+    be gone on with other ones.
+    """
+    for optimizer, rate in zip(optimizers, (config.muon_lr, config.lr), strict=True):
         for group in optimizer.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+            group["lr"] = rate * factor
+            group["weight_decay"] = config.weight_decay

@@ -2,7 +2,8 @@
 
     accelerate launch training/train.py --config configs/toy.yaml [key.sub=value ...]
 
-A run folder that already holds a state is gone on with. SIGTERM and SIGINT save before they end.
+A run folder that already holds a state is gone on with. SIGTERM and SIGINT, sent to this process,
+end the step under way and save.
 """
 
 import json
@@ -10,7 +11,6 @@ import math
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,13 +20,14 @@ from transformers import PreTrainedTokenizerFast
 
 from model.flow import interpolate, sample_timesteps, velocity
 from training import checkpoint
-from training.config import TrainConfig, parse_arguments
+from training.config import ConfigError, TrainConfig, parse_arguments
 from training.data.cache import open_dataset
 from training.data.sampler import draw
 from training.ema import EMA
-from training.network import TextToVideo, build, build_world_tokenizer, export
+from training.files import RunInUse, alone
+from training.network import TextToVideo, build, build_world_tokenizer, check_start, export
 from training.noise import generator
-from training.optim import build_optimizers, schedule, set_learning_rates
+from training.optim import build_optimizers, schedule, set_rates
 from training.samples import write_sheet
 from training.state import TrainState
 
@@ -34,11 +35,13 @@ from training.state import TrainState
 def main(config: TrainConfig) -> None:
     """Run the training that `config` describes."""
     accelerator = Accelerator(mixed_precision=config.precision)
+    if accelerator.num_processes > 1:
+        sys.exit(f"{accelerator.num_processes} processes; allowed is one: --num_processes 1")
+    check_start(config)
     torch.manual_seed(config.seed)
 
-    # Data: rendered and encoded once, by the first process, then shared through the page cache.
-    with accelerator.main_process_first():
-        dataset = open_dataset(config.data)
+    # Data: rendered and encoded once, then memory-mapped.
+    dataset = open_dataset(config.data)
     tokenizer = build_world_tokenizer(config)
     token_ids, masks = tokenize(tokenizer, ["", *dataset.captions], config)
 
@@ -54,21 +57,19 @@ def main(config: TrainConfig) -> None:
         for block in network.transformer.blocks:
             block.compile(dynamic=False)  # two shapes, images and clips, each its own graph
     model = accelerator.prepare(network)
-    if accelerator.is_main_process:
-        start_run(config, network, resumed, state.step)
+    start_run(config, network, resumed, state.step)
 
     stop = StopSignal()
-    started, clips_seen = time.monotonic(), 0
+    started, first_step = time.monotonic(), state.step
     while state.step < config.steps and not stop.received:
         step_started = time.monotonic()
         factor = schedule(state.step, config.steps, config.optim)
-        set_learning_rates(state.optimizers, factor)
+        set_rates(state.optimizers, factor, config.optim)
 
-        # This process's share of the step's samples; order and noise depend on keys alone.
+        # The step's samples; order and noise depend on keys alone.
         images = is_image_step(config, state.step)
         count = config.batch.images if images else config.batch.clips
         ids = draw(config.seed, state.cursor, count, len(dataset))
-        ids = ids[accelerator.process_index :: accelerator.num_processes]
         clean = dataset.image_latents(ids) if images else dataset.clip_latents(ids)
         noise, t, rows = draw_noise(config, state.step, ids, clean)
 
@@ -82,43 +83,47 @@ def main(config: TrainConfig) -> None:
         loss = (predicted - target).square().mean()
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(network.parameters(), config.optim.max_grad_norm)
+        if not math.isfinite(loss.item() + norm.item()):
+            sys.exit(
+                f"step {state.step + 1}: loss {loss.item()}, gradient norm {norm.item()}; "
+                "stopped before they reached the weights"
+            )
         for optimizer in state.optimizers:
             optimizer.step()
             optimizer.zero_grad()
         state.ema.update()
         state.step += 1
         state.cursor += count
-        clips_seen += count
 
-        mean_loss = accelerator.reduce(loss.detach(), reduction="mean").item()
-        if not math.isfinite(mean_loss):
-            sys.exit(f"step {state.step}: the loss is {mean_loss}; nothing was saved after it")
-        if accelerator.is_main_process:
-            seconds = time.monotonic() - step_started
-            tokens = clean[0, 0].numel() // 4 * count
-            row = {
-                "step": state.step,
-                "kind": "images" if images else "clips",
-                "loss": mean_loss,
-                "grad_norm": float(norm),
-                "tokens": tokens,
-                "tokens_per_s": tokens / seconds,
-                "clips_per_s": count / seconds,
-                "lr": config.optim.lr * factor,
-            }
-            log(config, row, time.monotonic() - started)
-            if state.step % config.save_every == 0:
-                checkpoint.save(config.run, state)
-            if state.step % config.sample_every == 0 or state.step == config.steps:
-                sample(config, network, state.ema, tokenizer, state.step)
+        seconds = time.monotonic() - step_started
+        tokens = clean[0, 0].numel() // math.prod(network.transformer.config.patch_size) * count
+        row = {
+            "step": state.step,
+            "kind": "images" if images else "clips",
+            "loss": loss.item(),
+            "grad_norm": norm.item(),
+            "tokens": tokens,
+            "tokens_per_s": tokens / seconds,
+            "clips_per_s": count / seconds,
+            "lr": config.optim.lr * factor,
+        }
+        elapsed = time.monotonic() - started
+        left = elapsed / (state.step - first_step) * (config.steps - state.step)
+        log(config, row, elapsed, left)
+        if state.step % config.save_every == 0:
+            checkpoint.save(config.run, state)
+        if state.step % config.sample_every == 0 and state.step < config.steps:
+            with state.ema.swapped():
+                export(config.run / "checkpoint", network, tokenizer, config)
+            write_sheet(config.run / "checkpoint", config.run / f"samples_{state.step:07d}.png")
 
-    if accelerator.is_main_process:
-        checkpoint.save(config.run, state)
-        with state.ema.swapped():
-            export(config.run / "checkpoint", network, tokenizer, config)
-        verb = "stopped by a signal" if stop.received else "done"
-        print(f"{verb} at step {state.step}; checkpoint in {config.run / 'checkpoint'}")
-    accelerator.wait_for_everyone()
+    checkpoint.save(config.run, state)
+    with state.ema.swapped():
+        export(config.run / "checkpoint", network, tokenizer, config)
+    if not stop.received:
+        write_sheet(config.run / "checkpoint", config.run / f"samples_{state.step:07d}.png")
+    verb = "stopped by a signal" if stop.received else "done"
+    print(f"{verb} at step {state.step}; checkpoint in {config.run / 'checkpoint'}")
     accelerator.end_training()
 
 
@@ -176,20 +181,23 @@ class StopSignal:
 
 
 def start_run(config: TrainConfig, network: TextToVideo, resumed: bool, step: int) -> None:
-    """Save the resolved configuration and say what is about to run."""
-    config.run.mkdir(parents=True, exist_ok=True)
-    (config.run / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+    """Note the resolved configuration and the step it holds from, and say what is about to run."""
+    with (config.run / "configs.jsonl").open("a") as file:
+        file.write(json.dumps({"from_step": step, **config.model_dump(mode="json")}) + "\n")
+    metrics = config.run / "metrics.jsonl"
+    if metrics.exists():  # steps after the state that is gone on from are taken again
+        rows = metrics.read_text().splitlines(keepends=True)
+        metrics.write_text("".join(row for row in rows if json.loads(row)["step"] <= step))
     millions = sum(p.numel() for p in network.parameters()) / 1e6
     verb = f"resuming at step {step}" if resumed else "starting"
     print(f"{verb}: {millions:.1f}M parameters, {config.steps} steps, run folder {config.run}")
 
 
-def log(config: TrainConfig, row: dict[str, Any], elapsed: float) -> None:
+def log(config: TrainConfig, row: dict[str, Any], elapsed: float, left: float) -> None:
     """Append a row to metrics.jsonl and, every `log_every` steps, print it with the time left."""
     with (config.run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
     if row["step"] % config.log_every == 0:
-        left = (config.steps - row["step"]) * row["tokens"] / row["tokens_per_s"]
         print(
             f"step {row['step']}/{config.steps} {row['kind']} loss {row['loss']:.4f} "
             f"grad {row['grad_norm']:.2f} {row['clips_per_s']:.1f} clips/s "
@@ -198,18 +206,10 @@ def log(config: TrainConfig, row: dict[str, Any], elapsed: float) -> None:
         )
 
 
-def sample(
-    config: TrainConfig,
-    network: TextToVideo,
-    ema: EMA,
-    tokenizer: PreTrainedTokenizerFast,
-    step: int,
-) -> None:
-    """Export the averaged weights and draw a contact sheet with them."""
-    with ema.swapped():
-        export(config.run / "checkpoint", network, tokenizer, config)
-    write_sheet(config.run / "checkpoint", Path(config.run) / f"samples_{step:07d}.png")
-
-
 if __name__ == "__main__":
-    main(parse_arguments(TrainConfig, __doc__ or ""))
+    resolved = parse_arguments(TrainConfig, __doc__ or "")
+    try:
+        with alone(resolved.run):
+            main(resolved)
+    except (ConfigError, RunInUse, checkpoint.StateMismatch) as error:
+        sys.exit(f"train.py: {error}")

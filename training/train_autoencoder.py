@@ -7,6 +7,8 @@ With `init_from` the components (and so every latent) stay as they are and only 
 
 import copy
 import json
+import math
+import sys
 import time
 
 import torch
@@ -18,6 +20,7 @@ from model.autoencoder import BLOCK, VideoAutoencoder, to_blocks
 from training.config import AutoencoderConfig, parse_arguments
 from training.data.cache import render_clip
 from training.ema import EMA
+from training.files import RunInUse, alone, whole_folder
 from training.noise import generator
 
 SCALE_FLOOR = 0.08
@@ -37,17 +40,19 @@ def main(config: AutoencoderConfig) -> None:
         autoencoder: VideoAutoencoder = VideoAutoencoder.from_pretrained(config.init_from)
     else:
         autoencoder = fit_components(config)
+    encoder = copy.deepcopy(autoencoder)  # stays on the CPU, where clips are rendered
     autoencoder.to(accelerator.device)
     ema = EMA(autoencoder, config.ema_decay)
     trained = [p for p in autoencoder.parameters() if p.requires_grad]
     optimizer = AdamW(trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
 
-    config.run.mkdir(parents=True, exist_ok=True)
     report(config, autoencoder, 0)
     started = time.monotonic()
     for step in range(config.steps):
-        # One latent frame of each of a batch of clips, with the frame before it.
-        latent, previous, target, foreground = batch(config, autoencoder, step)
+        # Single latent frames, two of each clip, with the frames before them.
+        latent, previous, target, foreground = (
+            part.to(accelerator.device) for part in batch(config, encoder, step)
+        )
         warmup = min(1.0, (step + 1) / config.warmup_steps)
         cooldown = min(1.0, (config.steps - step) / (0.5 * config.steps))
         optimizer.param_groups[0]["lr"] = config.lr * warmup * cooldown
@@ -72,16 +77,22 @@ def main(config: AutoencoderConfig) -> None:
         if (step + 1) % config.eval_every == 0 or step + 1 == config.steps:
             with ema.swapped():
                 report(config, autoencoder, step + 1)
-                autoencoder.save_pretrained(config.run / "vae")
-    with ema.swapped():
-        autoencoder.save_pretrained(config.run / "vae")
+                save(config, autoencoder)
+    if not config.steps:
+        save(config, autoencoder)
+
+
+def save(config: AutoencoderConfig, autoencoder: VideoAutoencoder) -> None:
+    """Write the run's `vae/`, whole or not at all."""
+    with whole_folder(config.run / "vae") as partial:
+        autoencoder.save_pretrained(partial)
 
 
 def fit_components(config: AutoencoderConfig) -> VideoAutoencoder:
     """Return an autoencoder whose linear code is the PCA of the world's pixel blocks."""
     total, outer, count = torch.zeros(BLOCK).double(), torch.zeros(BLOCK, BLOCK).double(), 0
-    videos = [render(config, "components", i) for i in range(config.component_clips)]
-    for video in videos:
+    for index in range(config.component_clips):
+        video = render(config, "components", index)
         blocks = to_blocks(video[None]).movedim(1, -1).reshape(-1, BLOCK).double()
         total += blocks.sum(0)
         outer += blocks.T @ blocks
@@ -160,8 +171,7 @@ def evaluate(config: AutoencoderConfig, autoencoder: VideoAutoencoder) -> dict[s
             tuple(float(x) for x in sums)  # type: ignore[arg-type]
         )
     return {
-        name: round(-10 * torch.log10(torch.tensor(value)).item(), 2)
-        for name, value in _mean_squares(errors).items()
+        name: round(-10 * math.log10(value), 2) for name, value in _mean_squares(errors).items()
     }
 
 
@@ -184,4 +194,11 @@ def report(config: AutoencoderConfig, autoencoder: VideoAutoencoder, step: int) 
 
 
 if __name__ == "__main__":
-    main(parse_arguments(AutoencoderConfig, __doc__ or ""))
+    resolved = parse_arguments(AutoencoderConfig, __doc__ or "")
+    if resolved.init_from and not (resolved.init_from / "config.json").is_file():
+        sys.exit(f"train_autoencoder.py: init_from: {resolved.init_from} holds no autoencoder")
+    try:
+        with alone(resolved.run):
+            main(resolved)
+    except RunInUse as error:
+        sys.exit(f"train_autoencoder.py: {error}")

@@ -21,11 +21,10 @@ def main(arguments: list[str] | None = None) -> int:
     preview.add_argument("--family", choices=list(FAMILIES), help="one family only")
     preview.add_argument("--held-out", action="store_true", help="combinations never trained on")
     options = parser.parse_args(arguments)
-    if not options.output.parent.is_dir():
-        parser.error(f"--output {options.output}: the folder {options.output.parent} is missing")
     if options.scale < 1:
         parser.error(f"--scale is {options.scale}; it must be 1 or more")
     try:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
         families = [options.family] if options.family else list(FAMILIES)
         scenes = [
             scene

@@ -14,10 +14,10 @@ from benchmarks.reel import (
     COLUMNS,
     Prompt,
     bite_stays,
+    checkpoint_hash,
     prompts,
     shuffled,
     summarise,
-    weights_hash,
     wrong_slots,
 )
 from world import HELD_OUT
@@ -46,8 +46,8 @@ def test_half_of_the_prompts_are_combinations_that_training_never_sees() -> None
 
 
 def test_blind_rows_are_all_prompts_in_another_order() -> None:
-    assert sorted(shuffled()) == list(range(len(prompts())))
-    assert shuffled() != sorted(shuffled())
+    assert sorted(shuffled("a")) == list(range(len(prompts())))
+    assert shuffled("a") != shuffled("b"), "a judge of one version does not know the next one's"
 
 
 @pytest.mark.parametrize("prompt", prompts(), ids=lambda p: p.text)
@@ -71,7 +71,7 @@ def test_a_bite_must_be_absent_then_on_the_asked_side_then_still_there() -> None
 
 def test_the_committed_summary_is_of_these_weights_and_follows_from_its_readings() -> None:
     summary = json.loads((RESULT / "summary.json").read_text())
-    assert summary["weights_sha256"] == weights_hash(ROOT / "model" / "pretrained"), "stale"
+    assert summary["checkpoint_sha256"] == checkpoint_hash(ROOT / "model/pretrained"), "stale"
     with (RESULT / "verdicts.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     verdicts: list[dict[str, object]] = []

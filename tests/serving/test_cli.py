@@ -56,7 +56,7 @@ def test_generate_names_an_unknown_word_and_the_nearest_prompt(
         (["--seconds", "4"], "seconds must be one of 1.125, 2.125 for tiny, not 4."),
         (["--size", "1280x720"], "size must be one of 64x64, 512x512 for tiny, not 1280x720."),
         (["--steps", "few"], "num_inference_steps must be a whole number from 1 to 1000, not"),
-        (["-o", "/nowhere/out.mp4"], "There is no folder /nowhere to write out.mp4 to."),
+        (["-o", "/dev/null/out.mp4"], "/dev/null/out.mp4 cannot be written"),
         (["--model", "/nowhere"], "The model cannot be loaded: /nowhere: no such folder"),
     ],
 )

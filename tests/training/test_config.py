@@ -36,12 +36,23 @@ def test_a_config_wins_over_its_base_key_by_key_and_an_override_over_both() -> N
         ("precision=fp4", r"precision: .*'no' or 'bf16'.*'fp4'"),
         ("batch.image_share=1.5", r"batch\.image_share: .*less than or equal to 1.*1\.5"),
         ("steps.more=1", r"steps\.more: steps is a value, not a section"),
+        ("data.mix.fly=1", r"data\.mix\.fly.*the world has bite, walk, drop, beside"),
+        ("steps=[1", r"override steps is not YAML"),
         ("steps", r"'steps' is not of the form key\.sub=value"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_what_is_allowed(override: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         load_config(TrainConfig, CONFIGS / "debug.yaml", [override])
+
+
+def test_a_base_that_is_missing_or_has_a_base_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("base: nowhere.yaml")
+    (tmp_path / "two.yaml").write_text("base: one.yaml")
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist"):
+        load_config(TrainConfig, tmp_path / "one.yaml", [])
+    with pytest.raises(ConfigError, match=r"base one\.yaml has a base of its own"):
+        load_config(TrainConfig, tmp_path / "two.yaml", [])
 
 
 def test_a_missing_file_is_named() -> None:

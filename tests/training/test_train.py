@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,15 @@ from typing import Any
 import pytest
 import torch
 
+from model.autoencoder import VideoAutoencoder
+from model.pipeline import GenerationRequest, VideoPipeline
 from training.checkpoint import saved
+from training.config import ConfigError, TrainConfig, load_config
+from training.files import alone
+from training.network import check_start
 
 ROOT = Path(__file__).parents[2]
-STEPS = 12
+STEPS = 40
 
 
 def command(script: str, config: str, *overrides: str) -> list[str]:
@@ -78,7 +84,10 @@ def losses(folder: Path) -> dict[int, float]:
 
 
 def interrupt(folder: Path, shared: list[str], after: int, number: int) -> int:
-    """Start a run, send it a signal once it has taken `after` steps, and return its exit code."""
+    """Start a run, send it a signal once it has taken `after` steps, and return its exit code.
+
+    A step of the debug run takes some 50 ms, so of the steps left many remain when it arrives.
+    """
     arguments = command("train", "debug.yaml", f"run={folder}", *shared)
     process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -90,8 +99,6 @@ def interrupt(folder: Path, shared: list[str], after: int, number: int) -> int:
 
 
 def test_a_run_ends_with_a_checkpoint_that_the_pipeline_opens(uninterrupted: Path) -> None:
-    from model.pipeline import GenerationRequest, VideoPipeline
-
     assert losses(uninterrupted).keys() == set(range(1, STEPS + 1))
     pipeline = VideoPipeline.from_pretrained(uninterrupted / "checkpoint")
     request = GenerationRequest("a red ball is dropped and bounces", num_inference_steps=2)
@@ -117,7 +124,7 @@ def test_after_kill_a_run_goes_on_from_its_last_save(
     uninterrupted: Path, shared: list[str], tmp_path: Path
 ) -> None:
     assert interrupt(tmp_path, shared, after=6, number=signal.SIGKILL) == -signal.SIGKILL
-    assert final_state(tmp_path)["step"] in (4, 8)
+    assert final_state(tmp_path)["step"] in range(4, STEPS, 4)
     run(*command("train", "debug.yaml", f"run={tmp_path}", *shared))
     assert_equal(final_state(tmp_path), final_state(uninterrupted))
 
@@ -144,6 +151,62 @@ def test_init_from_starts_at_the_averaged_weights(
     for name, value in final_state(tmp_path)["network"].items():
         if name in averages:
             torch.testing.assert_close(value, averages[name], rtol=2**-8, atol=1e-6)
+
+
+def test_two_runs_do_not_share_a_folder(shared: list[str], tmp_path: Path) -> None:
+    with alone(tmp_path):
+        done = subprocess.run(
+            command("train", "debug.yaml", f"run={tmp_path}", *shared),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    assert f"{tmp_path} is being written by another process" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("data.autoencoder=nowhere", "data.autoencoder: nowhere holds no autoencoder"),
+        ("init_from=nowhere", "init_from: nowhere holds no model_index.json"),
+        ("network.max_sequence_length=16", "only that is allowed"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(
+    override: str, sentence: str, uninterrupted: Path, shared: list[str]
+) -> None:
+    start = [*shared, f"init_from={uninterrupted / 'checkpoint'}", override]
+    config = load_config(TrainConfig, ROOT / "configs/debug.yaml", start)
+    with pytest.raises(ConfigError, match=sentence):
+        check_start(config)
+
+
+def test_a_start_on_latents_of_another_encoder_is_refused(
+    uninterrupted: Path, shared: list[str], tmp_path: Path
+) -> None:
+    source = uninterrupted / "checkpoint"
+    start = [*shared, f"init_from={source}"]
+    check_start(load_config(TrainConfig, ROOT / "configs/debug.yaml", start))
+    other = VideoAutoencoder.from_pretrained(source / "vae")
+    with torch.no_grad():
+        other.encoder.weight[0, 0] += 1e-3
+    other.save_pretrained(tmp_path)
+    config = load_config(
+        TrainConfig, ROOT / "configs/debug.yaml", [*start, f"data.autoencoder={tmp_path}"]
+    )
+    with pytest.raises(ConfigError, match="encodes otherwise"):
+        check_start(config)
+
+
+def test_a_state_of_another_network_is_refused(
+    uninterrupted: Path, shared: list[str], tmp_path: Path
+) -> None:
+    shutil.copytree(uninterrupted / "states", tmp_path / "states")
+    other = command("train", "debug.yaml", f"run={tmp_path}", *shared, "network.layers=1")
+    done = subprocess.run(other, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "is of another network" in done.stderr
 
 
 def test_a_wrong_key_ends_the_script_with_a_sentence() -> None:

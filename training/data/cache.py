@@ -17,11 +17,10 @@ from torch import Tensor
 import world
 from model.autoencoder import VideoAutoencoder
 from training.config import DataConfig
+from training.files import whole_folder
 from training.noise import generator
 
 CHUNK = 200
-PROBES = 16
-"""Clips whose captions and pixels stand for the world's version in a cache's fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -92,34 +91,35 @@ def normalised(autoencoder: VideoAutoencoder, video: Tensor) -> Tensor:
 def _fingerprint(config: DataConfig, autoencoder: VideoAutoencoder) -> str:
     digest = hashlib.blake2b(digest_size=8)
     digest.update(json.dumps([config.clips, config.mix]).encode())
-    digest.update(autoencoder.encoder.weight.detach().numpy().tobytes())
-    digest.update(repr(autoencoder.config.latents_std).encode())
-    for index in range(PROBES):
-        scene = world.sample(*clip_seed(index, config.mix))
-        digest.update(scene.caption.encode() + world.render(scene).tobytes())
+    for tensor in autoencoder.encoder.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    statistics = (autoencoder.config.latents_mean, autoencoder.config.latents_std)
+    digest.update(json.dumps(statistics).encode())
+    for source in sorted(Path(world.__file__).parent.rglob("*.py")):
+        digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
 def _build(folder: Path, config: DataConfig, autoencoder: VideoAutoencoder) -> None:
-    partial_folder = folder.with_suffix(".partial")
-    partial_folder.mkdir(parents=True, exist_ok=True)
     captions: list[str] = []
     started = time.monotonic()
     clips = images = None
-    for start, (clip_bits, image_bits, texts) in _encoded_chunks(config, autoencoder):
-        if clips is None or images is None:
-            shape = (config.clips, *clip_bits.shape[1:])
-            clips = np.lib.format.open_memmap(partial_folder / "clips.npy", "w+", np.int16, shape)
-            shape = (config.clips, *image_bits.shape[1:])
-            images = np.lib.format.open_memmap(partial_folder / "images.npy", "w+", np.int16, shape)
-        clips[start : start + len(texts)] = clip_bits
-        images[start : start + len(texts)] = image_bits
-        captions += texts
-        rate = len(captions) / (time.monotonic() - started)
-        print(f"\rcaching latents {len(captions)}/{config.clips}, {rate:.0f} clips/s", end="")
-    print()
-    (partial_folder / "captions.json").write_text(json.dumps(captions))
-    partial_folder.rename(folder)
+    with whole_folder(folder) as partial_folder:
+        for start, (clip_bits, image_bits, texts) in _encoded_chunks(config, autoencoder):
+            if clips is None or images is None:
+                clips = _create(partial_folder / "clips.npy", config.clips, clip_bits)
+                images = _create(partial_folder / "images.npy", config.clips, image_bits)
+            clips[start : start + len(texts)] = clip_bits
+            images[start : start + len(texts)] = image_bits
+            captions += texts
+            rate = len(captions) / (time.monotonic() - started)
+            print(f"\rcaching latents {len(captions)}/{config.clips}, {rate:.0f} clips/s", end="")
+        print()
+        (partial_folder / "captions.json").write_text(json.dumps(captions))
+
+
+def _create(path: Path, count: int, like: np.ndarray) -> np.ndarray:
+    return np.lib.format.open_memmap(path, "w+", like.dtype, (count, *like.shape[1:]))
 
 
 def _encoded_chunks(
