@@ -24,6 +24,9 @@ def make_scheduler(settings: ResolvedRequest, template: Any) -> Any:
     shift = {key: settings.flow_shift} if key else {}
     scheduler = type(template).from_config(template.config, **shift)
     scheduler.set_timesteps(settings.num_inference_steps)
+    # UniPC's timesteps are whole numbers; where the first repeats, looking it up finds the second.
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)
     return scheduler
 
 

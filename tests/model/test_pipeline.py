@@ -93,6 +93,27 @@ def test_latents_are_those_of_diffusers(
     assert error <= BOUND
 
 
+def test_steps_enough_to_repeat_a_timestep(build: Build) -> None:
+    """300 steps at shift 5 give UniPC its first whole-numbered timestep twice."""
+    folder = build("t2v", "unipc")
+    pipeline = DiffusionPipeline.from_pretrained(folder)
+    pipeline.scheduler = type(pipeline.scheduler).from_config(
+        pipeline.scheduler.config, flow_shift=5.0
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    size = {"height": 32, "width": 48, "num_frames": 1, "num_inference_steps": 300}
+    theirs = pipeline(
+        PROMPT,
+        guidance_scale=1.0,
+        generator=torch.Generator().manual_seed(7),
+        output_type="latent",
+        **size,
+    ).frames
+    assert pipeline.scheduler.timesteps[0] == pipeline.scheduler.timesteps[1]
+    request = GenerationRequest(PROMPT, seed=7, guidance_scale=1.0, flow_shift=5.0, **size)
+    assert difference(our_latents(folder, request), theirs) <= BOUND
+
+
 @pytest.mark.parametrize("scheduler", ["unipc", "euler"])
 def test_our_own_folder_opens_in_diffusers_and_agrees(build: Build, scheduler: str) -> None:
     """Its tokenizer, autoencoder, short text and limits go through the same code as Wan's."""
