@@ -1,22 +1,21 @@
 """What a checkpoint can be asked for: read from its folder, or derived from its form."""
 
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from model.manifest import CheckpointError, Examples, Manifest
 
 CAPABILITIES = ("text", "first_frame", "two_experts")
 """All that a checkpoint may claim.
 
 `text`: a prompt alone suffices. `first_frame`: the video may start from an image, and must where
 `text` is missing. `two_experts`: a second transformer takes over at low noise, with a guidance
-scale of its own."""
+scale of its own.
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be opened; the message says what, and what would be allowed."""
+Whether a transformer without input channels for it was trained to go on from a first frame cannot
+be told from its files: there, `first_frame` is the folder's word, or Wan's `expand_timesteps`."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class ModelDescription:
 def describe(
     name: str,
     folder: Path,
-    index: Mapping[str, Any],
+    told: Manifest,
     *,
     latent_channels: int,
     condition_channels: int,
@@ -69,46 +68,43 @@ def describe(
     flow_shift: float | None,
     parameters: int,
 ) -> ModelDescription:
-    """Take what `model_index.json` and `examples.json` say, and derive the rest as for Wan.
+    """Take what a folder tells of itself, and derive the rest as for Wan.
 
     Args:
-        index: the content of `model_index.json`.
+        told: from `model_index.json`.
         latent_channels: of the autoencoder.
         condition_channels: what the transformer reads beyond the noisy latents.
-        pixels_per_cell: side of the square that one token covers.
+        pixels_per_cell: sides are multiples of this, so that they divide into tokens.
         frames_per_latent: frames that each latent frame after the first stands for.
 
     Raises:
-        CheckpointError: for a capability that is not known or that the network has no input for,
-            or a size that does not divide into tokens.
+        CheckpointError: for capabilities that the network has no input for or that allow nothing,
+            a size or a length that does not divide into tokens, or a malformed `examples.json`.
     """
-    capabilities = _capabilities(index, latent_channels, condition_channels, frames_per_latent)
-    family = _wan_family(index, capabilities)
-    limits, defaults = index.get("limits") or {}, index.get("defaults") or {}
-    _check_limits(name, limits, pixels_per_cell, frames_per_latent)
-    lengths = range(family["num_frames"], 0, -frames_per_latent)
-    told = _examples(folder)
+    capabilities = _capabilities(told, latent_channels, condition_channels, frames_per_latent)
+    family = _wan_family(told, capabilities)
+    family["num_frames"] = tuple(range(family["num_frames"], 0, -frames_per_latent))
+    family["sizes"] = tuple(s for s in family["sizes"] if _divides(s, pixels_per_cell))
+    limits = told.limits.model_dump(exclude_none=True)
+    settings = family | limits | told.defaults.model_dump(exclude_none=True)
+    _check_limits(settings["sizes"], settings["num_frames"], pixels_per_cell, frames_per_latent)
+    known = Examples.of(folder)
     return ModelDescription(
-        name=name,
+        name=told.name or name,
         capabilities=capabilities,
-        sizes=tuple(limits.get("sizes", family["sizes"])),
-        size_multiple=None if "sizes" in limits else pixels_per_cell,
-        num_frames=tuple(limits.get("num_frames", lengths)),
-        fps=limits.get("fps", family["fps"]),
-        num_inference_steps=defaults.get("num_inference_steps", family["num_inference_steps"]),
-        guidance_scale=defaults.get("guidance_scale", family["guidance_scale"]),
-        guidance_scale_2=defaults.get("guidance_scale_2", family["guidance_scale_2"]),
+        size_multiple=None if told.limits.sizes else pixels_per_cell,
         flow_shift=flow_shift,
-        max_sequence_length=index.get("max_sequence_length", 512),
-        words=told.get("words"),
-        grammar=told.get("grammar"),
-        examples=told.get("examples"),
+        max_sequence_length=told.max_sequence_length,
+        words=known.words or None,
+        grammar=known.grammar or None,
+        examples=known.examples or None,
         parameters=parameters,
+        **settings,
     )
 
 
 def _capabilities(
-    index: Mapping[str, Any], latent_channels: int, condition_channels: int, frames_per_latent: int
+    told: Manifest, latent_channels: int, condition_channels: int, frames_per_latent: int
 ) -> tuple[str, ...]:
     if condition_channels not in (0, latent_channels + frames_per_latent):
         raise CheckpointError(
@@ -116,46 +112,52 @@ def _capabilities(
             f"{latent_channels} (text) and {2 * latent_channels + frames_per_latent} (first frame) "
             f"with an autoencoder of {latent_channels} channels"
         )
-    if condition_channels:
-        found = ["first_frame"]
-    elif index.get("expand_timesteps"):
-        found = ["text", "first_frame"]
+    experts = {"two_experts"} if told.boundary_ratio is not None else set()
+    if told.capabilities is not None:
+        able = set(told.capabilities)
     else:
-        found = ["text"]
-    told = index.get("capabilities") or found
-    if unknown := [name for name in told if name not in CAPABILITIES]:
-        raise CheckpointError(f"capabilities has {unknown}; known are {', '.join(CAPABILITIES)}")
-    if condition_channels and "text" in told:
+        able = {"first_frame"} if condition_channels else {"text"}
+        able |= {"first_frame"} if told.expand_timesteps else set()
+    if not able & {"text", "first_frame"}:
+        raise CheckpointError(f"capabilities is {sorted(able)}; needed is text or first_frame")
+    if condition_channels and "text" in able:
         raise CheckpointError(
             "capabilities has 'text', but the transformer always reads a first frame; "
             "allowed is first_frame"
         )
-    experts = ["two_experts"] if index.get("boundary_ratio") is not None else []
-    return tuple(name for name in CAPABILITIES if name in [*told, *experts])
+    if "two_experts" in able - experts:
+        raise CheckpointError(
+            "capabilities has 'two_experts', which needs transformer_2 and boundary_ratio"
+        )
+    return tuple(name for name in CAPABILITIES if name in able | experts)
+
+
+def _divides(size: str, pixels_per_cell: int) -> bool:
+    return all(int(side) % pixels_per_cell == 0 for side in size.split("x"))
 
 
 def _check_limits(
-    name: str, limits: Mapping[str, Any], pixels_per_cell: int, frames_per_latent: int
+    sizes: Sequence[str], lengths: Sequence[int], pixels_per_cell: int, frames_per_latent: int
 ) -> None:
-    for size in limits.get("sizes", ()):
-        match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", str(size))
-        if not match or any(int(side) % pixels_per_cell for side in match.groups()):
+    if not sizes:
+        raise CheckpointError(
+            f"limits.sizes is missing, and none of Wan's is a multiple of {pixels_per_cell}"
+        )
+    for size in sizes:
+        if not _divides(size, pixels_per_cell):
             raise CheckpointError(
-                f"{name}: limits.sizes has {size!r}; allowed is WIDTHxHEIGHT "
+                f"limits.sizes has {size!r}; allowed is WIDTHxHEIGHT "
                 f"in multiples of {pixels_per_cell}"
             )
-    for length in limits.get("num_frames", ()):
-        if not isinstance(length, int) or length < 1 or (length - 1) % frames_per_latent:
+    for length in lengths:
+        if (length - 1) % frames_per_latent:
             raise CheckpointError(
-                f"{name}: limits.num_frames has {length!r}; allowed is 1 more than a multiple "
+                f"limits.num_frames has {length}; allowed is 1 more than a multiple "
                 f"of {frames_per_latent}"
             )
-    for key in ("sizes", "num_frames"):
-        if key in limits and not limits[key]:
-            raise CheckpointError(f"{name}: limits.{key} is empty; leave it out to set no limit")
 
 
-def _wan_family(index: Mapping[str, Any], capabilities: tuple[str, ...]) -> dict[str, Any]:
+def _wan_family(told: Manifest, capabilities: tuple[str, ...]) -> dict[str, Any]:
     """What Wan's own configurations say (wan/configs of Wan2.1 and Wan2.2)."""
     small, large = ("832x480", "480x832"), ("1280x720", "720x1280")
     family: dict[str, Any] = {
@@ -166,7 +168,7 @@ def _wan_family(index: Mapping[str, Any], capabilities: tuple[str, ...]) -> dict
         "guidance_scale": 5.0,
         "guidance_scale_2": None,
     }
-    if index.get("expand_timesteps"):  # TI2V-5B
+    if told.expand_timesteps:  # TI2V-5B
         return family | {"sizes": ("1280x704", "704x1280"), "num_frames": 121, "fps": 24}
     if "text" not in capabilities:  # I2V
         family["num_inference_steps"] = 40
@@ -174,10 +176,3 @@ def _wan_family(index: Mapping[str, Any], capabilities: tuple[str, ...]) -> dict
         high, low = (4.0, 3.0) if "text" in capabilities else (3.5, 3.5)
         family |= {"num_inference_steps": 40, "guidance_scale": high, "guidance_scale_2": low}
     return family
-
-
-def _examples(folder: Path) -> dict[str, tuple[str, ...]]:
-    file = folder / "examples.json"
-    if not file.is_file():
-        return {}
-    return {key: tuple(value) for key, value in json.loads(file.read_text("utf-8")).items()}

@@ -1,6 +1,6 @@
 """A checkpoint folder, or a repository on the Hugging Face Hub, to the components in memory."""
 
-import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Repo
 from safetensors import SafetensorError
 
 from model.autoencoder import VideoAutoencoder
-from model.description import CheckpointError, ModelDescription, describe
+from model.description import ModelDescription, describe
+from model.manifest import CheckpointError, Manifest, read_object
 from model.transformer import SpacetimeTransformer
 
 PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
@@ -60,7 +61,7 @@ def load(
             a form of checkpoint that is not supported.
     """
     folder, name = _locate(source)
-    index = _read_index(folder, name)
+    index, told = _read_index(folder, name)
 
     def network(part: str, dtype: torch.dtype) -> Any:
         return _load_network(folder, part, _class(index, part), device, dtype)
@@ -77,10 +78,10 @@ def load(
         transformer_2=network("transformer_2", dtype) if _names(index, "transformer_2") else None,
         vae=network("vae", torch.float32),
         scheduler=_load(folder, "scheduler", _class(index, "scheduler")),
-        boundary_ratio=index.get("boundary_ratio"),
+        boundary_ratio=told.boundary_ratio,
     )
     _check_fit(name, parts)
-    return parts, _describe(name, folder, index, parts)
+    return parts, _describe(name, folder, told, parts)
 
 
 def shift_key(scheduler: Any) -> str | None:
@@ -116,28 +117,31 @@ def _download(repository: str, files: list[str]) -> Path:
         raise CheckpointError(f"{repository}: download failed: {_first_line(error)}") from error
 
 
-def _read_index(folder: Path, name: str) -> dict[str, Any]:
+def _read_index(folder: Path, name: str) -> tuple[dict[str, Any], Manifest]:
     """Read `model_index.json`, and refuse what this code would load but not run."""
     try:
-        index = json.loads((folder / "model_index.json").read_text("utf-8"))
+        index = read_object(folder / "model_index.json")
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{name}: model_index.json is missing; allowed is a diffusers checkpoint folder"
         ) from error
-    except ValueError as error:
-        raise CheckpointError(f"{name}: model_index.json is not JSON: {error}") from error
-    if not isinstance(index, dict):
-        raise CheckpointError(f"{name}: model_index.json is not a JSON object")
     pipeline = index.get("_class_name")
     if pipeline not in PIPELINES:
         raise CheckpointError(f"{name}: a {pipeline} checkpoint; {SUPPORTED}")
+    for part in COMPONENTS:
+        match index.get(part):
+            case None | [str() | None, str() | None]:
+                pass
+            case other:
+                raise CheckpointError(f"{part} is {other!r:.80}; allowed is [library, class]")
+    told = Manifest.of(index)
     experts = _names(index, "transformer_2")
-    if experts != (index.get("boundary_ratio") is not None):
+    if experts != (told.boundary_ratio is not None):
         raise CheckpointError(
             f"{name}: transformer_2 {'without' if experts else 'is missing, with'} boundary_ratio; "
             "two experts need both"
         )
-    return index
+    return index, told
 
 
 def _names(index: Mapping[str, Any], part: str) -> bool:
@@ -191,42 +195,57 @@ def _load_network(
 
 def _check_fit(name: str, parts: Components) -> None:
     """Refuse components that do not speak to each other, or that ask for what is not here."""
-    network, vae = parts.transformer.config, parts.vae.config
-    if network.out_channels not in (None, vae.z_dim):
-        raise CheckpointError(
-            f"{name}: the transformer writes {network.out_channels} channels, "
-            f"but the autoencoder reads {vae.z_dim}"
-        )
-    width = parts.text_encoder.config.d_model
-    if network.text_dim != width:
-        raise CheckpointError(
-            f"{name}: the transformer reads text of width {network.text_dim}, "
-            f"but the text encoder writes {width}"
-        )
-    if (network.image_dim is None) != (parts.image_encoder is None):
-        raise CheckpointError(
-            f"{name}: image_encoder {'is missing' if network.image_dim else 'is there'}, but the "
-            f"transformer reads {'image tokens' if network.image_dim else 'no image tokens'}"
-        )
-    if network.pos_embed_seq_len is not None:
-        raise CheckpointError(f"{name}: reads a last frame as well as a first; {SUPPORTED}")
+    _check_network(f"{name}: the transformer", parts.transformer.config, parts)
+    if parts.transformer_2:
+        _check_network(f"{name}: transformer_2", parts.transformer_2.config, parts)
+        for key in ("in_channels", "patch_size"):
+            first, second = (p.config[key] for p in (parts.transformer, parts.transformer_2))
+            if first != second:
+                raise CheckpointError(
+                    f"{name}: {key} is {first} in transformer, but {second} in transformer_2; "
+                    "two experts share one input"
+                )
     if parts.scheduler.config.get("use_dynamic_shifting"):
         raise CheckpointError(f"{name}: scheduler: use_dynamic_shifting is on; allowed is off")
 
 
-def _describe(
-    name: str, folder: Path, index: Mapping[str, Any], parts: Components
-) -> ModelDescription:
+def _check_network(network: str, config: Any, parts: Components) -> None:
+    written = config.out_channels or config.in_channels
+    if written != parts.vae.config.z_dim:
+        raise CheckpointError(
+            f"{network} writes {written} channels, "
+            f"but the autoencoder reads {parts.vae.config.z_dim}"
+        )
+    width = parts.text_encoder.config.d_model
+    if config.text_dim != width:
+        raise CheckpointError(
+            f"{network} reads text of width {config.text_dim}, but the text encoder writes {width}"
+        )
+    if (config.image_dim is None) != (parts.image_encoder is None):
+        raise CheckpointError(
+            f"{network} reads {'image tokens' if config.image_dim else 'no image tokens'}, "
+            f"but image_encoder {'is missing' if config.image_dim else 'is there'}"
+        )
+    if config.pos_embed_seq_len is not None:
+        raise CheckpointError(f"{network} reads a last frame as well as a first; {SUPPORTED}")
+    if config.patch_size[0] != 1:
+        raise CheckpointError(
+            f"{network} has patch_size {tuple(config.patch_size)}; allowed is 1 latent frame, "
+            "since the first of them stands for a single frame"
+        )
+
+
+def _describe(name: str, folder: Path, told: Manifest, parts: Components) -> ModelDescription:
     network, vae = parts.transformer.config, parts.vae.config
     experts = [expert for expert in (parts.transformer, parts.transformer_2) if expert]
     key = shift_key(parts.scheduler)
     return describe(
-        index.get("name", name),
+        name,
         folder,
-        index,
+        told,
         latent_channels=vae.z_dim,
         condition_channels=network.in_channels - vae.z_dim,
-        pixels_per_cell=vae.scale_factor_spatial * network.patch_size[-1],
+        pixels_per_cell=vae.scale_factor_spatial * math.lcm(*network.patch_size[1:]),
         frames_per_latent=vae.scale_factor_temporal,
         flow_shift=parts.scheduler.config[key] if key else None,
         parameters=sum(p.numel() for expert in experts for p in expert.parameters()),

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.conditions import encode_first_frame, latent_statistics
-from model.description import CheckpointError, ModelDescription
+from model.description import ModelDescription
 from model.loading import Components, load
+from model.manifest import CheckpointError
 from model.request import GenerationRequest, RequestError, ResolvedRequest, resolve
 from model.sampler import denoise, make_scheduler
 from model.text import encode_prompts
@@ -85,8 +86,8 @@ class VideoPipeline:
     ) -> Generator[Progress | Video, None, None]:
         """Make one video; closing the iterator cancels at the step that it has reached.
 
-        The same request gives the same frames on the same machine, and starts from the same noise
-        on any.
+        The same request gives the same frames on the same machine. On another it starts from the
+        same noise up to its last bits, and torch promises no more for what follows.
 
         Args:
             request: what to make.
@@ -135,7 +136,10 @@ class VideoPipeline:
         yield Video(frames, settings.fps, dict(clock.seconds))
 
     def initial_noise(self, settings: ResolvedRequest) -> Tensor:
-        """Noise `(1, C, T', h, w)` fp32, drawn on the CPU so that a seed means it everywhere."""
+        """Noise `(1, C, T', h, w)` fp32, drawn on the CPU: a seed means it with any GPU or none.
+
+        torch's CPU kernels may differ in its last bits between instruction sets.
+        """
         vae = self.components.vae.config
         stride = vae.scale_factor_spatial
         frames = (settings.num_frames - 1) // vae.scale_factor_temporal + 1

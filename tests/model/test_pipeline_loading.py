@@ -2,21 +2,27 @@
 
 import dataclasses
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 from model.description import describe
 from model.loading import SUPPORTED
-from model.pipeline import CheckpointError, ModelDescription, VideoPipeline
+from model.manifest import Manifest
+from model.pipeline import (
+    CheckpointError,
+    GenerationRequest,
+    ModelDescription,
+    RequestError,
+    VideoPipeline,
+)
 
 Build = Callable[..., Path]
 
@@ -73,9 +79,9 @@ def test_dtype_and_device_are_obeyed(build: Build) -> None:
     parts = VideoPipeline.from_pretrained(build("t2v"), "cpu", torch.bfloat16).components
     assert parts.text_encoder.dtype == parts.transformer.proj_out.weight.dtype == torch.bfloat16
     assert parts.transformer.scale_shift_table.dtype == parts.vae.dtype == torch.float32
-    assert VideoPipeline.from_pretrained(build("t2v")).components.text_encoder.dtype == (
-        torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    )
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""  # so that the defaults are those of a CPU
+    by_default = VideoPipeline.from_pretrained(build("t2v")).components.transformer
+    assert by_default.dtype == torch.float32 and by_default.device.type == "cpu"
 
 
 def edited(file: str, **changes: Any) -> Callable[[Path], None]:
@@ -137,14 +143,41 @@ TRANSFORMER = "transformer/config.json"
             index(transformer_2=["diffusers", "WanTransformer3DModel"]),
             "transformer_2 without boundary_ratio",
         ),
-        (index(capabilities=["text", "sound"]), r"capabilities has \['sound'\]; known are text"),
+        (
+            index(capabilities=["text", "sound"]),
+            "capabilities has 'sound'; allowed is a list of text",
+        ),
         (
             index(limits={"sizes": ["40x64"]}),
             "limits.sizes has '40x64'; allowed .* multiples of 16",
         ),
         (index(limits={"sizes": ["64"]}), "limits.sizes has '64'"),
         (index(limits={"num_frames": [9, 8]}), "limits.num_frames has 8; allowed is 1 more than"),
-        (index(limits={"sizes": []}), "limits.sizes is empty"),
+        (index(limits={"sizes": []}), r"limits.sizes has \[\]; allowed is a list of at least one"),
+        (index(limits=[1]), r"limits has \[1\]; allowed is an object of sizes"),
+        (index(limits={"num_frames": 17}), "limits.num_frames has 17; allowed is a list"),
+        (index(limits={"fps": "8"}), "limits.fps has '8'; allowed is a whole number from 1 to 240"),
+        (
+            index(defaults={"guidance_scale": "five"}),
+            "defaults.guidance_scale has 'five'; allowed is a number from 0 to 100",
+        ),
+        (index(defaults={"num_inference_steps": True}), "num_inference_steps has True"),
+        (index(max_sequence_length="32"), "max_sequence_length has '32'; allowed is a whole"),
+        (index(name=7), "name has 7; allowed is text"),
+        (index(expand_timesteps="no"), "expand_timesteps has 'no'; allowed is true or false"),
+        (index(vae="x"), r"vae is 'x'; allowed is \[library, class\]"),
+        (index(vae=["diffusers"]), r"vae is \['diffusers'\]; allowed is \[library, class\]"),
+        (written("examples.json", b"{"), "examples.json is not JSON"),
+        (written("examples.json", b"\xff"), "examples.json is not JSON"),
+        (written("examples.json", b"[]"), "examples.json is not a JSON object"),
+        (
+            written("examples.json", b'{"words": null}'),
+            "examples.json: words has None; allowed is a list of strings",
+        ),
+        (written("examples.json", b'{"words": ["a", 3]}'), "words has 3; allowed is a list of"),
+        (index(capabilities=["text", "two_experts"]), "two_experts', which needs transformer_2"),
+        (index(capabilities=["two_experts"]), "needed is text or first_frame"),
+        (index(capabilities=[]), r"capabilities is \[\]; needed is text or first_frame"),
         (dropped("vae"), "vae: the folder .*vae is missing"),
         (dropped("tokenizer/tokenizer.json"), "tokenizer: "),
         (dropped(WEIGHTS), "transformer: .* no file named diffusion_pytorch_model.safetensors"),
@@ -175,7 +208,11 @@ def test_components_that_do_not_fit_are_refused(build: Build, tmp_path: Path) ->
     folder = tmp_path / "checkpoint"
     for part, other, message in (
         ("vae", "ti2v", "the transformer writes 16 channels, but the autoencoder reads 48"),
-        ("transformer", "i2v-clip", "image_encoder is missing, but the transformer reads image"),
+        (
+            "transformer",
+            "i2v-clip",
+            "the transformer reads image tokens, but image_encoder is missing",
+        ),
     ):
         shutil.copytree(build("t2v"), folder)
         shutil.rmtree(folder / part)
@@ -185,6 +222,71 @@ def test_components_that_do_not_fit_are_refused(build: Build, tmp_path: Path) ->
         shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text_dim": 20}, "transformer_2 reads text of width 20, but the text encoder writes 24"),
+        ({"in_channels": 36}, "in_channels is 16 in transformer, but 36 in transformer_2"),
+        ({"out_channels": 48}, "transformer_2 writes 48 channels, but the autoencoder reads 16"),
+        (
+            {"patch_size": [1, 1, 1]},
+            r"patch_size is \[1, 2, 2\] in .* \[1, 1, 1\] in transformer_2",
+        ),
+        ({"image_dim": 20}, "transformer_2 reads image tokens, but image_encoder is missing"),
+    ],
+)
+def test_experts_that_disagree_are_refused(
+    build: Build, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(build("experts"), folder)
+    replace_transformer(folder / "transformer_2", change)
+    with pytest.raises(CheckpointError, match=message):
+        VideoPipeline.from_pretrained(folder)
+
+
+def replace_transformer(folder: Path, change: dict[str, Any]) -> None:
+    """Save random weights of a changed configuration in place of a folder's."""
+    config = WanTransformer3DModel.load_config(folder)
+    shutil.rmtree(folder)
+    WanTransformer3DModel.from_config(config, **change).save_pretrained(folder)
+
+
+def test_sides_are_multiples_of_both_sides_of_a_patch(build: Build, tmp_path: Path) -> None:
+    """Patches of 4 by 2 latent cells need 32 pixels: 720 is no such side, 48 is refused."""
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(build("t2v"), folder)
+    replace_transformer(folder / "transformer", {"patch_size": (1, 4, 2)})
+    pipeline = VideoPipeline.from_pretrained(folder)
+    assert pipeline.description.size_multiple == 32
+    assert pipeline.description.sizes == ("832x480", "480x832")
+    with pytest.raises(RequestError, match="size is '64x48'; allowed: .* multiples of 32"):
+        pipeline.generate(GenerationRequest("a cat", width=64, height=48))
+    index(limits={"sizes": ["64x48"]})(folder)
+    with pytest.raises(CheckpointError, match="'64x48'; allowed .* multiples of 32"):
+        VideoPipeline.from_pretrained(folder)
+    with pytest.raises(CheckpointError, match="limits.sizes is missing, .* multiple of 7"):
+        described(tmp_path, {}, condition_channels=0, pixels_per_cell=7)
+
+
+def test_patches_of_several_frames_are_refused(build: Build, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(build("t2v"), folder)
+    replace_transformer(folder / "transformer", {"patch_size": (2, 2, 2)})
+    with pytest.raises(CheckpointError, match=r"patch_size \(2, 2, 2\); allowed is 1 latent frame"):
+        VideoPipeline.from_pretrained(folder)
+
+
+def test_a_second_expert_is_told_by_its_boundary(tmp_path: Path) -> None:
+    """Whether or not the folder claims it, the capability is there exactly with the boundary."""
+    for told in (None, ["text"], ["text", "two_experts"]):
+        folder = {"capabilities": told, "boundary_ratio": 0.9}
+        made = described(tmp_path, folder, condition_channels=0)
+        assert made.capabilities == ("text", "two_experts")
+    with pytest.raises(CheckpointError, match="'two_experts'.*; needed is text or first_frame"):
+        described(tmp_path, folder | {"capabilities": ["two_experts"]}, condition_channels=0)
+
+
 def test_channels_that_no_form_of_wan_has_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="in_channels is 33; allowed are 16 .* and 36"):
         described(tmp_path, {}, condition_channels=17)
@@ -192,114 +294,17 @@ def test_channels_that_no_form_of_wan_has_are_refused(tmp_path: Path) -> None:
         described(tmp_path, {"capabilities": ["text"]}, condition_channels=20)
 
 
-def described(folder: Path, told: dict[str, Any], condition_channels: int) -> ModelDescription:
+def described(
+    folder: Path, told: dict[str, Any], condition_channels: int, pixels_per_cell: int = 16
+) -> ModelDescription:
     return describe(
         "name",
         folder,
-        told,
+        Manifest.of(told),
         latent_channels=16,
         condition_channels=condition_channels,
-        pixels_per_cell=16,
+        pixels_per_cell=pixels_per_cell,
         frames_per_latent=4,
         flow_shift=3.0,
         parameters=1,
     )
-
-
-@pytest.mark.parametrize("source", ["/no/such/folder", "just-a-name", "../up", "a/b/c", ""])
-def test_what_is_neither_folder_nor_hub_id_is_refused(source: str) -> None:
-    with pytest.raises(CheckpointError, match="no such folder; allowed are .*owner/name"):
-        VideoPipeline.from_pretrained(source)
-
-
-class Hub(BaseHTTPRequestHandler):
-    """As much of the Hugging Face Hub as a snapshot of a public repository needs."""
-
-    repositories: dict[str, Path] = {}
-    asked: list[str] = []
-    commit = "0123456789abcdef0123456789abcdef01234567"
-
-    def do_GET(self) -> None:
-        path = self.path.split("?")[0].lstrip("/")
-        kind, _, rest = path.partition("/") if path.startswith("api/") else ("", "", path)
-        name = "/".join(rest.removeprefix("models/").split("/")[:2])
-        folder = self.repositories.get(name)
-        if folder is None:
-            self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
-        elif kind:
-            files = [p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_file()]
-            tree = [{"type": "file", "path": str(f), "size": 1, "oid": "0"} for f in files]
-            told = tree if "/tree/" in path else {"id": name, "sha": self.commit}
-            self.answer(200, json.dumps(told).encode(), {})
-        else:
-            file = path.split(f"{self.commit}/")[1]
-            self.asked.append(file)
-            headers = {"ETag": f'"{file}"', "X-Repo-Commit": self.commit}
-            self.answer(200, (folder / file).read_bytes(), headers)
-
-    do_HEAD = do_GET
-
-    def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    constants = huggingface_hub.constants
-    root = f"http://127.0.0.1:{server.server_port}"
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, root)
-    monkeypatch.setattr(constants, "ENDPOINT", root)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    Hub.repositories, Hub.asked = {}, []
-    yield Hub
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_hub_id_is_fetched_and_opened(build: Build, hub: type[Hub], tmp_path: Path) -> None:
-    folder = tmp_path / "repository"
-    shutil.copytree(build("t2v"), folder)
-    (folder / "assets").mkdir()
-    (folder / "assets/picture.png").write_bytes(b"not needed")
-    hub.repositories["owner/Tiny-Diffusers"] = folder
-    pipeline = VideoPipeline.from_pretrained("owner/Tiny-Diffusers")
-    assert pipeline.description.name == "Tiny-Diffusers"
-    local = VideoPipeline.from_pretrained(build("t2v")).components.transformer.state_dict()
-    fetched = pipeline.components.transformer.state_dict()
-    assert all(torch.equal(fetched[key], weight) for key, weight in local.items())
-    assert "assets/picture.png" not in hub.asked
-
-
-def test_an_unsupported_form_is_refused_before_its_weights_arrive(
-    build: Build, hub: type[Hub], tmp_path: Path
-) -> None:
-    folder = tmp_path / "repository"
-    shutil.copytree(build("t2v"), folder)
-    index(_class_name="WanVACEPipeline")(folder)
-    hub.repositories["owner/VACE"] = folder
-    with pytest.raises(CheckpointError, match="owner/VACE: a WanVACEPipeline checkpoint"):
-        VideoPipeline.from_pretrained("owner/VACE")
-    assert set(hub.asked) == {"model_index.json"}
-
-
-def test_an_unknown_repository_is_refused(hub: type[Hub]) -> None:
-    with pytest.raises(CheckpointError, match="owner/none: no such folder, and no such repository"):
-        VideoPipeline.from_pretrained("owner/none")
-
-
-def test_an_unreachable_hub_is_refused(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(CheckpointError, match="owner/x: no such folder, .* cannot be reached"):
-        VideoPipeline.from_pretrained("owner/x")
