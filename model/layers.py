@@ -23,6 +23,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """Rows `(..., d)` of any dtype to the same in fp32."""
         x = x.float()
         mean_square = torch.linalg.vecdot(x, x).unsqueeze(-1) / x.shape[-1]
         return x * torch.rsqrt(mean_square + self.eps) * self.weight.float()
@@ -32,6 +33,7 @@ class LayerNorm(nn.LayerNorm):
     """LayerNorm in fp32, whatever the weights are."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Rows `(..., d)` to the same, in their dtype."""
         weight, bias = self.weight.float(), self.bias.float()
         return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).type_as(x)
 
@@ -62,12 +64,15 @@ def gated_sum(x: Tensor, update: Tensor, gate: Tensor, index: Tensor | None) -> 
 
 
 class GELU(nn.Module):
+    """Linear, then GELU (Hendrycks & Gimpel, 2016), exact or by its tanh form."""
+
     def __init__(self, dim_in: int, dim_out: int, approximate: str) -> None:
         super().__init__()
         self.proj = nn.Linear(dim_in, dim_out)
         self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(..., dim_in)` to `(..., dim_out)`."""
         return F.gelu(self.proj(x), approximate=self.approximate)
 
 
@@ -81,6 +86,7 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(..., dim)` to `(..., out)`."""
         out: Tensor = self.net(x)
         return out
 
@@ -93,6 +99,7 @@ class PatchEmbedding(nn.Conv3d):
         super().__init__(channels, dim, kernel_size=(pt, ph, pw), stride=(pt, ph, pw))
 
     def forward(self, patches: Tensor) -> Tensor:
+        """Patches `(N, C·pt·ph·pw)`, channels first within one, to tokens `(N, d)`."""
         return F.linear(patches, self.weight.flatten(1), self.bias)
 
 
@@ -106,6 +113,7 @@ class TimestepEmbedding(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def forward(self, timesteps: Tensor) -> Tensor:
+        """Timesteps `(R,)`, 0..1000, to `(R, d)`."""
         with torch.autocast(timesteps.device.type, enabled=False):
             wave = sinusoid(timesteps, self.freq_dim).to(self.linear_1.weight.dtype)
             out: Tensor = self.linear_2(F.silu(self.linear_1(wave)))
@@ -129,6 +137,7 @@ class TextProjection(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Text rows `(M, text_dim)` to context rows `(M, d)`."""
         out: Tensor = self.linear_2(F.gelu(self.linear_1(x), approximate="tanh"))
         return out
 
@@ -146,6 +155,7 @@ class ImageProjection(nn.Module):
             self.pos_embed = nn.Parameter(torch.zeros(1, pos_embed_seq_len, image_dim))
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(S, image_dim)` to `(S, d)`; a learned position needs S in runs of its length."""
         if self.pos_embed is not None:
             x = (x.unflatten(0, (-1, self.pos_embed.shape[1])) + self.pos_embed).flatten(0, 1)
         out: Tensor = self.norm2(self.ff(self.norm1(x)))

@@ -32,10 +32,12 @@ class Segments:
 
     @classmethod
     def even(cls, count: int, length: int) -> Segments:
+        """`count` segments of `length` rows each."""
         return cls((length,) * count)
 
     @property
     def total(self) -> int:
+        """The rows of all segments."""
         return sum(self.lengths)
 
     @property

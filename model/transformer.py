@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.loaders import FromOriginalModelMixin, PeftAdapterMixin
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
@@ -62,10 +63,12 @@ class Attention(nn.Module):
         self.norm_k = RMSNorm(dim, eps)
 
     def split(self, x: Tensor) -> Tensor:
+        """Channels to heads: `(N, d)` to `(N, heads, head_dim)`."""
         out: Tensor = x.unflatten(-1, (self.heads, -1))
         return out
 
     def merge(self, x: Tensor) -> Tensor:
+        """Heads `(N, heads, head_dim)` to channels, projected: `(N, d)`."""
         out: Tensor = self.to_out[0](x.flatten(1))
         return out
 
@@ -74,6 +77,7 @@ class SelfAttention(Attention):
     """Tokens look at their clip's tokens; queries and keys are turned by position."""
 
     def forward(self, x: Tensor, segments: Segments, rotary: Tensor) -> Tensor:
+        """Tokens `(N, d)` to their update `(N, d)`; rotary from `rotary_table`."""
         q = rotate(self.split(self.norm_q(self.to_q(x))), rotary)
         k = rotate(self.split(self.norm_k(self.to_k(x))), rotary)
         return self.merge(attend(q, k, self.split(self.to_v(x)), segments, segments))
@@ -90,6 +94,7 @@ class CrossAttention(Attention):
             self.norm_added_k = RMSNorm(dim, eps)
 
     def forward(self, x: Tensor, segments: Segments, context: Context) -> Tensor:
+        """Tokens `(N, d)` to their update `(N, d)`, from a context of M rows in all."""
         text, image = context.text, context.image
         q = self.split(self.norm_q(self.to_q(x)))
         k = self.split(self.norm_k(self.to_k(text)))
@@ -147,13 +152,20 @@ class TransformerBlock(nn.Module):
         return gated_sum(x, self.ffn(normed), ffn_gate, index)
 
 
-class SpacetimeTransformer(
-    ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, CacheMixin
-):
+# What diffusers' caches must know of a block to skip it: that it returns its tokens alone.
+TransformerBlockRegistry.register(
+    TransformerBlock, TransformerBlockMetadata(return_hidden_states_index=0)
+)
+
+
+class SpacetimeTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
     """The denoiser. Config keys, parameter names and `forward` are WanTransformer3DModel's.
 
     `forward` takes a batch of clips of one size; `forward_tokens` takes packed clips of any sizes
     and durations. The first goes through the second.
+
+    `enable_cache` takes diffusers' FirstBlockCacheConfig, for use under `cache_context` as in
+    WanPipeline; caches that hook diffusers' own attention classes find none here.
     """
 
     _supports_gradient_checkpointing = True

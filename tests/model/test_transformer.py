@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import FirstBlockCacheConfig, WanTransformer3DModel
 from torch import Tensor
 
 from model.transformer import SpacetimeTransformer
@@ -238,6 +238,25 @@ def test_cache_context_and_adapter_scale_leave_the_answer_alone(tmp_path: Path) 
     plain = network(**values).sample
     with network.cache_context("cond"):
         assert torch.equal(network(**values, attention_kwargs={"scale": 0.5}).sample, plain)
+
+
+@torch.no_grad()
+def test_first_block_cache_answers_as_in_diffusers(tmp_path: Path) -> None:
+    """Of a second step whose first block says little new, all later blocks are taken as before."""
+    first = prepare(tmp_path, num_layers=3)
+    second = first | {"timestep": first["timestep"] + 3}
+    answers = []
+    for kind in (SpacetimeTransformer, WanTransformer3DModel):
+        network = kind.from_pretrained(tmp_path)
+        plain = network(**second).sample
+        network.enable_cache(FirstBlockCacheConfig(threshold=10.0))
+        with network.cache_context("cond"):
+            network(**first)
+            answers.append(network(**second).sample)
+        assert error(answers[-1], plain) > FP32  # it was used
+        network.disable_cache()
+        assert torch.equal(network(**second).sample, plain)
+    assert error(*answers) <= FP32
 
 
 @pytest.mark.parametrize(
