@@ -39,17 +39,17 @@ def write_mp4(
         path: the file to write or replace; its folder must exist.
         frames: `(T, H, W, 3)` uint8, or pictures one by one, so that frames may be encoded as they
             are decoded; all of one size.
-        fps: frames a second.
+        fps: frames a second, from 1 to 240.
         scale: enlarge each side so many times, by Lanczos. The sides written must be even: 4:2:0
             has no odd ones, and padding would show pixels that no model drew.
 
     Raises:
-        ValueError: for no frames, frames of another shape or dtype, odd sides, a rate or a scale
-            that is not positive.
+        ValueError: for no frames, frames of another shape or dtype, odd sides, a rate out of
+            range, or a scale that is not positive.
     """
+    if not 1 <= fps <= 240:
+        raise ValueError(f"fps is {fps}; allowed is 1 to 240")
     rate = Fraction(fps).limit_denominator(1001)  # 23.976 and its kin are over 1001
-    if rate <= 0:
-        raise ValueError(f"fps is {fps}; allowed is anything above 0")
     with (
         _whole_file(path) as part,
         av.open(str(part), "w", format="mp4", options=_MP4) as container,

@@ -90,7 +90,7 @@ def test_colours_survive_by_the_bt709_equations(tmp_path: Path) -> None:
     assert patch_error(read_video(path)[0][4]) <= COLOUR_TOLERANCE
 
 
-@pytest.mark.parametrize("fps", [8, 16, 23.976, Fraction(30000, 1001)])
+@pytest.mark.parametrize("fps", [1, 8, 16, 23.976, Fraction(30000, 1001), 240])
 def test_every_frame_lasts_as_long(tmp_path: Path, fps: float) -> None:
     path = tmp_path / "clip.mp4"
     write_mp4(path, patches(17), fps)
@@ -152,12 +152,15 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
             {},
             "allowed is one shape",
         ),
-        (np.zeros((2, 8, 8, 3), np.uint8), {"fps": 0}, "fps is 0; allowed is anything above 0"),
+        (np.zeros((2, 8, 8, 3), np.uint8), {"fps": 0}, "fps is 0; allowed is 1 to 240"),
+        (np.zeros((2, 8, 8, 3), np.uint8), {"fps": 1e-4}, "fps is 0.0001; allowed is 1 to 240"),
+        (np.zeros((2, 8, 8, 3), np.uint8), {"fps": float("inf")}, "fps is inf; allowed is 1 to"),
+        (np.zeros((2, 8, 8, 3), np.uint8), {"fps": float("nan")}, "fps is nan; allowed is 1 to"),
         (np.zeros((2, 8, 8, 3), np.uint8), {"scale": 0}, "scale is 0; allowed are 1, 2, 3"),
     ],
 )
 def test_bad_frames_are_refused(
-    tmp_path: Path, frames: Pixels, arguments: dict[str, int], message: str
+    tmp_path: Path, frames: Pixels, arguments: dict[str, float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         write_mp4(tmp_path / "clip.mp4", frames, **{"fps": 8, **arguments})
