@@ -1,5 +1,6 @@
 """Rotary tables and the turn itself: against diffusers, and against what RoPE is for."""
 
+import numpy as np
 import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
@@ -22,12 +23,21 @@ def test_axis_dims_of_wan() -> None:
 
 
 def test_table_holds_far_and_fractional_positions_to_fp32() -> None:
-    """At τ = 900.375 the fastest pair turns by 900.375 rad; fp32 angles would be 3e-5 off."""
-    coords = torch.tensor([[900.375, 511.0, 0.0]])
-    table = rotary_table(coords, 12)
-    angle = torch.tensor([900.375, 900.375 / 10_000**0.5, 511.0, 511.0 / 10_000**0.5, 0.0, 0.0])
-    exact = torch.stack((angle.double().cos(), angle.double().sin()), dim=-1)
-    assert (table[0].double() - exact).abs().max() < 2e-6  # `angle` above is rounded to fp32
+    """cos and sin are off by their rounding to fp32 alone, 2^-25 for numbers up to 1.
+
+    The positions are exact in fp32, most frequencies of Wan's head are not: angles of 600 rad taken
+    in fp32 would be off by 3e-5.
+    """
+    coords = (900.375, 511.5, 1023.25)
+    table = rotary_table(torch.tensor([coords]), 128)
+    angle = np.concatenate(
+        [
+            position / np.float64(10_000) ** (np.arange(0, dim, 2) / dim)
+            for position, dim in zip(coords, (44, 42, 42), strict=True)
+        ]
+    )
+    exact = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    assert np.abs(table[0].double().numpy() - exact).max() < 3.1e-8
 
 
 def test_rotate_turns_neighbouring_pairs() -> None:
