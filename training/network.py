@@ -124,15 +124,16 @@ def export(
 ) -> None:
     """Write a standard diffusers folder, whole or not at all.
 
-    Weights are stored in bf16, in files of at most 15 MB.
+    The transformer is stored in bf16, in files of at most 15 MB. The small text encoder stays fp32,
+    because transformers opens weights in the dtype they are stored in, and diffusers in fp32.
     """
     with whole_folder(folder) as partial:
         shutil.copytree(config.data.autoencoder, partial / "vae")
-        for name in ("transformer", "text_encoder"):
-            half = copy.deepcopy(getattr(network, name))
-            for parameter in half.parameters():
-                parameter.data = parameter.data.bfloat16()
-            half.save_pretrained(partial / name, max_shard_size="15MB")
+        transformer = copy.deepcopy(network.transformer)
+        for parameter in transformer.parameters():
+            parameter.data = parameter.data.bfloat16()
+        transformer.save_pretrained(partial / "transformer", max_shard_size="15MB")
+        network.text_encoder.save_pretrained(partial / "text_encoder")
         tokenizer.save_pretrained(partial / "tokenizer")
         scheduler = FlowMatchEulerDiscreteScheduler(shift=config.sampling.shift)
         scheduler.save_pretrained(partial / "scheduler")
