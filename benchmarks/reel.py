@@ -103,16 +103,15 @@ def join(model: Path, folder: Path, config: TrainConfig) -> None:
     readings = read_readings(folder / "readings.csv", rows=len(order))
     blind_row = {index: row for row, index in enumerate(order)}
     autoencoder = VideoAutoencoder.from_pretrained(model / "vae")
-    dataset = open_dataset(config.data)
+    nearest = nearest_clips(autoencoder, open_dataset(config.data), clips)
     verdicts: list[dict[str, object]] = []
     rows = []
     for index, prompt in enumerate(prompts()):
         reading = readings[blind_row[index]]
         wrong = wrong_slots(prompt, reading)
         keeps = bite_stays(prompt, reading)
-        nearest, distance = nearest_clip(autoencoder, dataset, clips[index])
-        family, seed = clip_seed(nearest, config.data.mix)
-        scene = world.sample(family, seed)
+        training_clip, distance = nearest[index]
+        scene = world.sample(*clip_seed(training_clip, config.data.mix))
         kind = "held-out combination" if prompt.held_out else "trained combination"
         right = "right" if not wrong else "wrong: " + ", ".join(wrong)
         bite = "" if keeps is None else "; the bite stays" if keeps else "; the bite does not stay"
@@ -168,22 +167,29 @@ def bite_stays(prompt: Prompt, reading: dict[str, str]) -> bool | None:
     return seen == ["whole", prompt.named["direction"], "bitten"]
 
 
-def nearest_clip(
-    autoencoder: VideoAutoencoder, dataset: LatentDataset, frames: NDArray[np.uint8]
-) -> tuple[int, float]:
-    """Return the training clip of smallest L2 distance in normalised latents, and that distance.
+def nearest_clips(
+    autoencoder: VideoAutoencoder, dataset: LatentDataset, clips: NDArray[np.uint8]
+) -> list[tuple[int, float]]:
+    """Return each clip's training clip of smallest L2 distance in normalised latents.
 
-    The distance is the root mean square over all numbers of the latents.
+    Args:
+        autoencoder: the one that the data set was encoded with.
+        dataset: N training clips.
+        clips: `(B, T, H, W, 3)`.
+
+    Returns:
+        B pairs of index and distance, the root mean square over all numbers of the latents.
     """
-    video = torch.from_numpy(frames).permute(3, 0, 1, 2).float()[None] / 127.5 - 1
+    video = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     with torch.no_grad():
         latents = normalised(autoencoder, video)
+    count = latents[0].numel()
     squares = [
-        (dataset.clip_latents(ids) - latents).square().mean(dim=(1, 2, 3, 4))
+        torch.cdist(latents.flatten(1), dataset.clip_latents(ids).flatten(1)).square() / count
         for ids in torch.arange(len(dataset)).split(500)
     ]
-    best = torch.cat(squares).min(dim=0)
-    return int(best.indices), float(best.values.sqrt())
+    best = torch.cat(squares, dim=1).min(dim=1)
+    return list(zip(best.indices.tolist(), best.values.sqrt().tolist(), strict=True))
 
 
 def summarise(verdicts: list[dict[str, object]]) -> dict[str, object]:
