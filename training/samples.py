@@ -1,6 +1,6 @@
 """A contact sheet of what a checkpoint draws for every example prompt, once each, unpicked.
 
-    python -m training.samples model/pretrained -o sheet.png
+python -m training.samples model/pretrained -o sheet.png
 """
 
 import argparse
