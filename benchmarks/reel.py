@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import world
 from model.autoencoder import VideoAutoencoder
-from model.pipeline import GenerationRequest, Video, VideoPipeline
+from model.pipeline import GenerationRequest, VideoPipeline
 from training.config import TrainConfig, load_config
 from training.data.cache import LatentDataset, clip_seed, normalised, open_dataset
 from training.noise import generator
@@ -77,9 +77,7 @@ def draw(model: Path, folder: Path) -> None:
     pipeline = VideoPipeline.from_pretrained(model)
     clips = []
     for seed, prompt in enumerate(prompts()):
-        video = [*pipeline.generate(GenerationRequest(prompt.text, seed=seed))][-1]
-        assert isinstance(video, Video)
-        clips.append(video.frames)
+        clips.append(pipeline.render(GenerationRequest(prompt.text, seed=seed)).frames)
         print(f"{seed + 1}/{len(prompts())}", end="\r", flush=True)
     np.savez_compressed(folder / "clips.npz", clips=np.stack(clips))
     drawn = conditions(model)

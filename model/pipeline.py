@@ -109,6 +109,12 @@ class VideoPipeline:
             noise = latents
         return self._generate(settings, noise)
 
+    def render(self, request: GenerationRequest, latents: Tensor | None = None) -> Video:
+        """Make one video, for those who need no progress; takes and raises what `generate` does."""
+        *_, video = self.generate(request, latents)
+        assert isinstance(video, Video)
+        return video
+
     def _generate(
         self, settings: ResolvedRequest, latents: Tensor
     ) -> Generator[Progress | Video, None, None]:

@@ -6,7 +6,7 @@ python -m training.samples model/pretrained -o sheet.png
 import argparse
 from pathlib import Path
 
-from model.pipeline import GenerationRequest, Video, VideoPipeline
+from model.pipeline import GenerationRequest, VideoPipeline
 from world import captions
 from world.sheet import contact_sheet
 
@@ -16,11 +16,10 @@ SEED = 1
 def write_sheet(checkpoint: Path, path: Path, scale: int = 2) -> None:
     """Draw the prompts with the checkpoint and save the sheet as a PNG."""
     pipeline = VideoPipeline.from_pretrained(checkpoint)
-    rows = []
-    for prompt in captions.examples():
-        video = [*pipeline.generate(GenerationRequest(prompt, seed=SEED))][-1]
-        assert isinstance(video, Video)
-        rows.append((prompt, video.frames))
+    rows = [
+        (prompt, pipeline.render(GenerationRequest(prompt, seed=SEED)).frames)
+        for prompt in captions.examples()
+    ]
     contact_sheet(rows, scale).save(path)
 
 
