@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 import world
 from model.autoencoder import VideoAutoencoder
+from model.conditions import encode_video
 from model.pipeline import GenerationRequest, VideoPipeline
 from training.config import TrainConfig, load_config
-from training.data.cache import LatentDataset, clip_seed, normalised, open_dataset
+from training.data.cache import LatentDataset, clip_seed, open_dataset
 from training.noise import generator
 from world import captions
 from world.sheet import contact_sheet
@@ -180,7 +181,7 @@ def nearest_clips(
     """
     video = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     with torch.no_grad():
-        latents = normalised(autoencoder, video)
+        latents = encode_video(autoencoder, video)
     count = latents[0].numel()
     squares = [
         torch.cdist(latents.flatten(1), dataset.clip_latents(ids).flatten(1)).square() / count

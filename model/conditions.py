@@ -39,9 +39,9 @@ def encode_first_frame(parts: Components, settings: ResolvedRequest) -> FirstFra
     pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS)) / np.float32(127.5) - 1
     video = torch.from_numpy(pixels).permute(2, 0, 1)[None, :, None].to(parts.vae.device)
     if parts.transformer.config.in_channels == parts.vae.config.z_dim:
-        return FirstFrame(clean=_encode(parts.vae, video))
+        return FirstFrame(clean=encode_video(parts.vae, video))
     grey = video.new_zeros(1, 3, settings.num_frames - 1, *video.shape[-2:])
-    latents = _encode(parts.vae, torch.cat([video, grey], dim=2))
+    latents = encode_video(parts.vae, torch.cat([video, grey], dim=2))
     known = latents.new_zeros(1, parts.vae.config.scale_factor_temporal, *latents.shape[2:])
     known[:, :, 0] = 1
     return FirstFrame(
@@ -58,7 +58,11 @@ def latent_statistics(vae: Any) -> tuple[Tensor, Tensor]:
     return mean, std
 
 
-def _encode(vae: Any, video: Tensor) -> Tensor:
+def encode_video(vae: Any, video: Tensor) -> Tensor:
+    """Encode `(B, 3, T, H, W)` in [-1, 1] to the latents `(B, C, T', h, w)` that networks see.
+
+    They have mean 0 and scale 1, by the autoencoder's own statistics.
+    """
     mean, std = latent_statistics(vae)
     latents: Tensor = (vae.encode(video).latent_dist.mode() - mean) / std
     return latents

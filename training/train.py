@@ -113,15 +113,10 @@ def main(config: TrainConfig) -> None:
         if state.step % config.save_every == 0:
             checkpoint.save(config.run, state)
         if state.step % config.sample_every == 0 and state.step < config.steps:
-            with state.ema.swapped():
-                export(config.run / "checkpoint", network, tokenizer, config)
-            write_sheet(config.run / "checkpoint", config.run / f"samples_{state.step:07d}.png")
+            export_average(config, network, state, tokenizer, draw_sheet=True)
 
     checkpoint.save(config.run, state)
-    with state.ema.swapped():
-        export(config.run / "checkpoint", network, tokenizer, config)
-    if not stop.received:
-        write_sheet(config.run / "checkpoint", config.run / f"samples_{state.step:07d}.png")
+    export_average(config, network, state, tokenizer, draw_sheet=not stop.received)
     verb = "stopped by a signal" if stop.received else "done"
     print(f"{verb} at step {state.step}; checkpoint in {config.run / 'checkpoint'}")
     accelerator.end_training()
@@ -204,6 +199,21 @@ def log(config: TrainConfig, row: dict[str, Any], elapsed: float, left: float) -
             f"{elapsed / 60:.1f} min, about {left / 60:.0f} min left",
             flush=True,
         )
+
+
+def export_average(
+    config: TrainConfig,
+    network: TextToVideo,
+    state: TrainState,
+    tokenizer: PreTrainedTokenizerFast,
+    draw_sheet: bool,
+) -> None:
+    """Write the averaged weights as the run's `checkpoint/`; draw a contact sheet with them."""
+    folder = config.run / "checkpoint"
+    with state.ema.swapped():
+        export(folder, network, tokenizer, config)
+    if draw_sheet:
+        write_sheet(folder, config.run / f"samples_{state.step:07d}.png")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from benchmarks.reel import (
     wrong_slots,
 )
 from model.autoencoder import VideoAutoencoder
-from training.data.cache import LatentDataset, normalised
+from model.conditions import encode_video
+from training.data.cache import LatentDataset
 from world import HELD_OUT
 from world.scene import combination
 
@@ -81,7 +82,7 @@ def test_a_training_clip_is_nearest_to_itself_and_the_distance_is_what_it_says()
     frames = np.stack([world.render(world.sample("drop", seed)) for seed in range(5)])
     video = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     with torch.no_grad():
-        latents = normalised(autoencoder, video) + 0.05
+        latents = encode_video(autoencoder, video) + 0.05
     stored = latents.transpose(1, 2).bfloat16().view(torch.int16).numpy()
     dataset = LatentDataset(stored, stored[:, 0], [""] * 5)
     for index, (found, distance) in enumerate(nearest_clips(autoencoder, dataset, frames)):

@@ -6,8 +6,9 @@ import torch
 
 import world
 from model.autoencoder import VideoAutoencoder
+from model.conditions import encode_video
 from training.config import DataConfig
-from training.data.cache import clip_seed, normalised, open_dataset, render_clip
+from training.data.cache import clip_seed, open_dataset, render_clip
 from training.data.sampler import draw
 from training.noise import generator
 from world.scene import combination
@@ -49,7 +50,7 @@ def test_the_cache_holds_the_clips_of_its_seeds_once_built_and_never_held_out_on
     dataset = open_dataset(config)
     for index in (0, 7, 29):
         caption, video = render_clip(*clip_seed(index, mix))
-        expected = normalised(autoencoder, video[None])
+        expected = encode_video(autoencoder, video[None])
         cached = dataset.clip_latents(torch.tensor([index]))
         torch.testing.assert_close(cached, expected, rtol=2**-8, atol=1e-6)
         assert dataset.captions[index] == caption

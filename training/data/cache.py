@@ -16,6 +16,7 @@ from torch import Tensor
 
 import world
 from model.autoencoder import VideoAutoencoder
+from model.conditions import encode_video
 from training.config import DataConfig
 from training.files import whole_folder
 from training.noise import generator
@@ -81,13 +82,6 @@ def render_clip(family: str, seed: int, held_out: bool = False) -> tuple[str, Te
     return scene.caption, frames.permute(3, 0, 1, 2).float() / 127.5 - 1
 
 
-def normalised(autoencoder: VideoAutoencoder, video: Tensor) -> Tensor:
-    """Encode `(B, 3, T, H, W)` to latents of mean 0 and scale 1, `(B, C, 1 + k, h, w)`."""
-    mean = video.new_tensor(autoencoder.config.latents_mean).view(1, -1, 1, 1, 1)
-    std = video.new_tensor(autoencoder.config.latents_std).view(1, -1, 1, 1, 1)
-    return (autoencoder.to_latents(video) - mean) / std
-
-
 def _fingerprint(config: DataConfig, autoencoder: VideoAutoencoder) -> str:
     digest = hashlib.blake2b(digest_size=8)
     digest.update(json.dumps([config.clips, config.mix]).encode())
@@ -141,8 +135,8 @@ def _encode_chunk(
     for index in range(start, min(start + CHUNK, total)):
         caption, video = render_clip(*clip_seed(index, mix))
         pick = torch.randint(video.shape[1], (), generator=generator("frame", index))
-        clips.append(normalised(autoencoder, video[None])[0].transpose(0, 1))
-        images.append(normalised(autoencoder, video[None, :, pick, None])[0, :, 0])
+        clips.append(encode_video(autoencoder, video[None])[0].transpose(0, 1))
+        images.append(encode_video(autoencoder, video[None, :, pick, None])[0, :, 0])
         captions.append(caption)
     return _as_bits(torch.stack(clips)), _as_bits(torch.stack(images)), captions
 
