@@ -10,17 +10,25 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from world.palette import Floats
-
-OUTLINE = 0.75 / 64  # as wide as a pixel at the size that the embedded model draws
+from world.style import STYLES, Style
 
 
 class Canvas:
-    """A clip being painted: `pixels` float32 `(3, T, size, size)` in [0, 1]; y points down."""
+    """A clip being painted: `pixels` float32 `(3, T, height, width)` in [0, 1]; y points down.
 
-    def __init__(self, background: Floats, frames: int) -> None:
-        self.size = background.shape[-1]
-        self.frames = frames
-        self.pixels = np.repeat(background[:, None].astype(np.float32), frames, axis=1)
+    The background it is painted on is `(3, T, height, width)`, or one frame of it for all. The
+    scene's unit square lies in the middle, as large as it can be; where a canvas is not square,
+    more of the surroundings is to be seen. `margins` are what is seen beside it in x and in y.
+    """
+
+    def __init__(self, background: Floats, frames: int, style: Style = STYLES["plain"]) -> None:
+        self.shape = background.shape[-1], background.shape[-2]  # along x and y
+        self.size = min(self.shape)
+        self.margins = margins(self.shape)
+        self.frames, self.style = frames, style
+        self.pixels = np.repeat(
+            background.astype(np.float32), frames // background.shape[1], axis=1
+        )
 
     @contextmanager
     def patch(self, centre: Floats, reach: tuple[float, float]) -> Iterator[Patch]:
@@ -28,12 +36,12 @@ class Canvas:
 
         Near the border the window stays on the canvas, so what leaves the frame is cut there.
         """
-        centre = np.broadcast_to(centre, (self.frames, 2))
-        spans = [min(self.size, math.ceil(2 * r * self.size) + 3) for r in reach]
+        centre = np.broadcast_to(centre, (self.frames, 2)) + self.margins
         index = []
-        for axis, span in enumerate(spans):
+        for axis, pixels in enumerate(self.shape):
+            span = min(pixels, math.ceil(2 * reach[axis] * self.size) + 3)
             first = np.floor((centre[:, axis] - reach[axis]) * self.size).astype(int) - 1
-            first = np.clip(first, 0, self.size - span)
+            first = np.clip(first, 0, pixels - span)
             index.append(first[:, None] + np.arange(span))
         columns, rows = index
         where = (
@@ -49,16 +57,24 @@ class Canvas:
             x[:, None, :].astype(np.float32),
             y[:, :, None].astype(np.float32),
             self.size,
+            self.style,
         )
         yield window
         self.pixels[where] = window.pixels
 
 
+def margins(shape: tuple[int, int]) -> tuple[float, float]:
+    """How far a picture so wide and high reaches beyond the scene's square, in its sides."""
+    width, height = shape
+    side = min(shape)
+    return (width - side) / 2 / side, (height - side) / 2 / side
+
+
 class Patch:
     """A window of a canvas: `pixels (3, T, h, w)`; `x (T, 1, w)`, `y (T, h, 1)` from its centre."""
 
-    def __init__(self, pixels: Floats, x: Floats, y: Floats, size: int) -> None:
-        self.pixels, self.x, self.y, self.size = pixels, x, y, size
+    def __init__(self, pixels: Floats, x: Floats, y: Floats, size: int, style: Style) -> None:
+        self.pixels, self.x, self.y, self.size, self.style = pixels, x, y, size, style
 
     def coverage(self, distance: Floats) -> Floats:
         """The part of each pixel inside a shape, from its signed distance at the centre."""
@@ -67,7 +83,8 @@ class Patch:
 
     def blend(self, coverage: Floats, colour: ArrayLike) -> None:
         """Lay a colour `(3,)` over the window, `coverage (T, h, w)` in [0, 1]."""
-        for channel, value in zip(self.pixels, np.asarray(colour, np.float32), strict=True):
+        paint = self.style.paint(np.asarray(colour)).astype(np.float32)
+        for channel, value in zip(self.pixels, paint, strict=True):
             channel += coverage * (value - channel)
 
     def fill(self, distance: Floats, colour: ArrayLike) -> None:
@@ -76,8 +93,8 @@ class Patch:
 
     def ink(self, distance: Floats, colour: ArrayLike, outline: ArrayLike) -> None:
         """Fill a shape inside a thin outline that lies within its edge."""
-        self.fill(distance, outline)
-        self.fill(distance + np.float32(OUTLINE), colour)
+        self.fill(distance, self.style.contour(np.asarray(colour), np.asarray(outline)))
+        self.fill(distance + np.float32(self.style.outline), colour)
 
 
 def over_frames(values: Floats) -> Floats:

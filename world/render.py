@@ -5,33 +5,60 @@ from numpy.typing import NDArray
 
 from world import shapes
 from world.families import FAMILIES
-from world.painter import Canvas, Patch
+from world.painter import Canvas, Patch, margins
 from world.palette import Floats
 from world.scene import Scene, State
+from world.style import STYLES, Style
+
+Size = int | tuple[int, int]
+"""Pixels: the side of a square, or height and width."""
 
 
-def render(scene: Scene, size: int = 64) -> NDArray[np.uint8]:
-    """The frames of a scene, `(T, size, size, 3)` RGB. Raises `ValueError` for a size below 8."""
-    if size < 8:
+def render(scene: Scene, size: Size = 64, style: str = "plain") -> NDArray[np.uint8]:
+    """The frames of a scene, `(T, height, width, 3)` RGB.
+
+    Where a frame is not square, all of the scene is in the middle, and more of its surroundings is
+    seen beside it, or above and below. A style changes the look of every pixel and none of the
+    state: "plain" is the world's own, "outline" has black contours and another palette of the same
+    named colours. Raises `ValueError` for a size below 8 or an unknown style.
+    """
+    shape = (size, size) if isinstance(size, int) else size
+    if min(shape) < 8:
         raise ValueError(f"size is {size}; it must be 8 pixels or more")
-    canvas = Canvas(backdrop(scene.state, size), int(scene.state["frames"]))
-    FAMILIES[scene.family].draw(canvas, scene.state)
+    if style not in STYLES:
+        raise ValueError(f"style is {style!r}; allowed are {', '.join(STYLES)}")
+    frames = _draw(scene, scene.state, shape, STYLES[style])
+    for first, end, changed in scene.changes:
+        another = _draw(scene, scene.state | changed, shape, STYLES[style])
+        frames[first:end] = another[first:end]
+    for retouch in scene.retouches:
+        frames = retouch(frames)
+    return frames
+
+
+def _draw(scene: Scene, state: State, shape: tuple[int, int], style: Style) -> NDArray[np.uint8]:
+    canvas = Canvas(backdrop(state, shape, style), int(state["frames"]), style)
+    for extra in ({}, *scene.extras):
+        FAMILIES[scene.family].draw(canvas, state | extra)
     frames = (canvas.pixels * 255.0 + 0.5).astype(np.uint8)
     return np.ascontiguousarray(frames.transpose(1, 2, 3, 0))
 
 
-def backdrop(state: State, size: int) -> Floats:
-    """Sky, ornament and ground, `(3, size, size)` in [0, 1]."""
-    y = (np.arange(size) + 0.5) / size
+def backdrop(state: State, shape: tuple[int, int], style: Style = STYLES["plain"]) -> Floats:
+    """Sky, ornament and ground, `(3, T, height, width)` in [0, 1]; T is 1 where nothing moves."""
+    height, width = shape
+    size = min(shape)
+    y = (np.arange(height) + 0.5) / size - margins((width, height))[1]
     horizon = float(state["horizon"])
-    zenith, haze, far, near = state["sky_and_ground"]
+    zenith, haze, far, near = (style.paint(colour) for colour in state["sky_and_ground"])
     sky = zenith + (haze - zenith) * np.clip(y / horizon, 0.0, 1.0)[:, None]
     ground = far + (near - far) * np.clip((y - horizon) / (1.0 - horizon), 0.0, 1.0)[:, None]
-    canvas = Canvas(np.repeat(sky.T[:, :, None], size, axis=2), frames=1)
-    with canvas.patch(state["ornament"], (0.2, 0.2)) as patch:
+    ornament = np.atleast_2d(state["ornament"])
+    canvas = Canvas(np.repeat(sky.T[:, None, :, None], width, axis=3), frames=len(ornament))
+    with canvas.patch(ornament, (0.2, 0.2)) as patch:
         _ornament(patch, int(state["ornament_kind"]))
-    below = np.clip((y - horizon) * size + 0.5, 0.0, 1.0)[None, :, None]
-    picture: Floats = canvas.pixels[:, 0] * (1.0 - below) + ground.T[:, :, None] * below
+    below = np.clip((y - horizon) * size + 0.5, 0.0, 1.0)[:, None]
+    picture: Floats = canvas.pixels * (1.0 - below) + ground.T[:, None, :, None] * below
     return picture
 
 

@@ -40,7 +40,12 @@ def capsule(x: Floats, y: Floats, start: ArrayLike, end: ArrayLike, radius: Numb
 
 def box(x: Floats, y: Floats, half: Number, corner: Number) -> Floats:
     """Distance to a square of half side `half` round the origin with rounded corners."""
-    dx, dy = np.abs(x) - half + corner, np.abs(y) - half + corner
+    return rectangle(x, y, half, half, corner)
+
+
+def rectangle(x: Floats, y: Floats, half_x: Number, half_y: Number, corner: Number) -> Floats:
+    """Distance to a rectangle of half sides round the origin with rounded corners."""
+    dx, dy = np.abs(x) - half_x + corner, np.abs(y) - half_y + corner
     outside = np.sqrt(np.maximum(dx, 0.0) ** 2 + np.maximum(dy, 0.0) ** 2)
     distance: Floats = outside + np.minimum(np.maximum(dx, dy), 0.0) - corner
     return distance

@@ -6,13 +6,14 @@ from world import shapes
 from world.families.face import draw_face
 from world.painter import Canvas, shadow
 from world.palette import Floats, outline_of, sample_colour
-from world.timing import NUM_FRAMES
 
 CLEARANCE = 3 / 64  # the least gap between the two
 MAX_SPEED = 0.5 / 64  # per frame
 
 
-def sample(rng: np.random.Generator, slots: dict[str, str], floor: float) -> dict[str, Floats]:
+def sample(
+    rng: np.random.Generator, slots: dict[str, str], floor: float, frames: int
+) -> dict[str, Floats]:
     """Sizes and the paths `(T, 2)` of both."""
     square, circle = rng.uniform(7.0, 10.0, 2) / 64  # half side and radius
     margin = np.array([square, circle]) + 1 / 64
@@ -20,13 +21,13 @@ def sample(rng: np.random.Generator, slots: dict[str, str], floor: float) -> dic
     while True:
         # What holds at the start and at the end holds between: the paths are straight.
         first = rng.uniform(margin, 1 - margin)
-        last = first + rng.uniform(-MAX_SPEED, MAX_SPEED, 2) * (NUM_FRAMES - 1)
+        last = first + rng.uniform(-MAX_SPEED, MAX_SPEED, 2) * (frames - 1)
         apart = min(side * (x[0] - x[1]) for x in (first, last))
         inside = bool(((last > margin) & (last < 1 - margin)).all())
         if inside and square + circle + CLEARANCE < apart < 0.62:
             break
-    t = np.arange(NUM_FRAMES)
-    x = np.linspace(first, last, NUM_FRAMES)
+    t = np.arange(frames)
+    x = np.linspace(first, last, frames)
     lift = rng.uniform(0.0, 12.0, 2) / 64 * (rng.random() < 0.5)
     bob = np.minimum(lift, 0.75 / 64) * np.sin(
         2 * np.pi * (t[:, None] / rng.uniform(10, 16, 2) + rng.random(2))

@@ -1,4 +1,11 @@
-"""A monster comes in from one side, bites a cookie and backs away; the bite stays."""
+"""A monster comes in from one side, bites a cookie once or twice and backs away; the bites stay.
+
+Exact state: a bite k is taken at time `contact[k]`, in frames, and is there in every frame from
+then on (`bitten` `(T, K)` is 0 before and 1 after); it is a disc with tooth marks of about
+`bite_radius[k]` round `bite_centre[k]`, a point of the cookie's rim on the side the monster comes
+from. Two bites do not overlap; between them the monster leaves the cookie free for a frame or more,
+then hops up to the second.
+"""
 
 import math
 
@@ -7,52 +14,67 @@ import numpy as np
 from world import shapes
 from world.painter import Canvas, Patch, over_frames, shadow
 from world.palette import CHIP, COOKIE, INK, IVORY, Floats, outline_of, sample_colour, shaded
-from world.timing import NUM_FRAMES
+from world.timing import smoothstep
 
 WIDE_OPEN = 0.72  # half the angle of the mouth, radians
 APEX = (-0.12, 0.08)  # the corner of the mouth from the middle, in radii
 FOOT = 0.16  # how far the feet reach below the body, in radii
 
 
-def sample(rng: np.random.Generator, slots: dict[str, str], floor: float) -> dict[str, Floats]:
-    """The cookie and its bite; the monster's path `(T, 2)`, mouth `(T,)` and feet `(T, 2)`."""
+def sample(
+    rng: np.random.Generator, slots: dict[str, str], floor: float, frames: int
+) -> dict[str, Floats]:
+    """The cookie and its bites; the monster's path `(T, 2)`, mouth `(T,)` and feet `(T, 2)`."""
+    t = np.arange(frames, dtype=np.float64)
     side = -1.0 if slots["direction"] == "left" else 1.0
     radius, cookie_radius = rng.uniform(9.0, 11.0) / 64, rng.uniform(10.0, 13.0) / 64
     cookie = np.array([rng.uniform(28.0, 36.0) / 64, floor - cookie_radius])
     level = floor - radius * (1.0 + FOOT)
     rim_x = np.sqrt(cookie_radius**2 - (level - cookie[1]) ** 2)
     rim = np.array([cookie[0] + side * rim_x, level])
-    bite_radius = rng.uniform(0.50, 0.60) * cookie_radius
-    contact = rng.uniform(5.5, 8.5)
+    twice = slots["times"] == "twice"
+    bite_radius = (rng.uniform(0.38, 0.44) if twice else rng.uniform(0.50, 0.60)) * cookie_radius
+    contact = np.array([rng.uniform(5.5, 8.5)])
     start = 0.5 + side * (0.5 + radius + rng.uniform(0.5, 4.0) / 64)
     reached = rim[0] + side * (radius - 1.08 * bite_radius)
     end = cookie[0] + side * (cookie_radius + radius + rng.uniform(2.5, 7.0) / 64)
     retreat = rng.uniform(3.2, 4.4)
-    path, feet = _path(level, (start, reached, end), (contact, retreat), radius)
+    if twice:
+        contact = np.cumsum(rng.uniform((3.6, 4.8), (4.4, 5.4)))
+        rim = np.stack([rim, _next_rim(rim, cookie, side, bite_radius)])
+        free = cookie[0] + side * (cookie_radius + radius + 2.5 / 64)
+        above = rim[1] + (side * (radius - 1.08 * bite_radius), 0.0)
+        stops = np.array([(start, level), (reached, level), (free, level), above, (end, level)])
+        path, feet = _hopping_path(t, stops, contact, 0.85 * retreat, radius)
+    else:
+        path, feet = _path(t, level, (start, reached, end), (contact[0], retreat), radius)
     return {
         "colour": sample_colour(rng, slots["colour"]),
         "cookie": cookie,
         "cookie_radius": np.array(cookie_radius),
         "chips": _chips(rng),
-        "bite_centre": rim[None],
-        "bite_radius": np.array([bite_radius]),
-        "bitten": (np.arange(NUM_FRAMES)[:, None] >= contact).astype(np.float64),
-        "contact": np.array([contact]),
+        "bite_centre": np.atleast_2d(rim),
+        "bite_radius": np.full(len(contact), bite_radius),
+        "bitten": (t[:, None] >= contact).astype(np.float64),
+        "contact": contact,
         "monster": path,
         "radius": np.array(radius),
         "facing": np.array(-side),
-        "mouth": _mouth(contact),
+        "mouth": _mouth(t, contact),
         "feet": feet,
     }
 
 
 def _path(
-    level: float, stops: tuple[float, float, float], times: tuple[float, float], radius: float
+    t: Floats,
+    level: float,
+    stops: tuple[float, float, float],
+    times: tuple[float, float],
+    radius: float,
 ) -> tuple[Floats, Floats]:
     """In by `contact`, there for a frame, back during `retreat`: middle and lift of the feet."""
     start, reached, end = stops
     contact, retreat = times
-    t = np.arange(NUM_FRAMES, dtype=np.float64)
     come = np.clip(t / contact, 0.0, 1.0)
     go = np.clip((t - contact - 1.0) / retreat, 0.0, 1.0)
     ease_in, ease_back = 1.0 - (1.0 - come) ** 1.7, go * go * (3.0 - 2.0 * go)
@@ -64,14 +86,47 @@ def _path(
     return np.stack([x, level - hop * moving], 1), feet * moving[:, None]
 
 
-def _mouth(contact: float) -> Floats:
-    """Half the angle of the mouth `(T,)`, radians: opens, snaps shut at contact, then chews."""
-    t = np.arange(NUM_FRAMES, dtype=np.float64)
-    open_up = np.clip((t - contact + 5.5) / 4.0, 0.0, 1.0)
-    opening = 0.12 + (WIDE_OPEN - 0.12) * open_up * open_up * (3.0 - 2.0 * open_up)
-    opening *= np.clip((contact - t) / 0.5, 0.0, 1.0)
-    chew = 0.10 * (1.0 - np.cos(2.0 * np.pi * (t - contact - 1.0) / 4.0)) * 0.5
-    return np.where(t < contact, opening, np.where(t > contact + 2.0, chew, 0.0))
+def _next_rim(rim: Floats, cookie: Floats, side: float, bite_radius: float) -> Floats:
+    """The point of the rim above a bite at `rim` where the next leaves two pixels between them."""
+    out = rim - cookie
+    radius = float(np.hypot(*out))
+    turn = -side * 2.0 * math.asin((1.03 * bite_radius + 1.1 / 64) / radius)
+    cos, sin = math.cos(turn), math.sin(turn)
+    turned: Floats = cookie + (cos * out[0] - sin * out[1], sin * out[0] + cos * out[1])
+    return turned
+
+
+def _hopping_path(
+    t: Floats, stops: Floats, contact: Floats, retreat: float, radius: float
+) -> tuple[Floats, Floats]:
+    """In, back until the cookie is free, up to the second bite and down again: as in `_path`."""
+    first, second = contact
+    down = (t - second - 0.7) / retreat
+    parts = [
+        1.0 - (1.0 - np.clip(t / first, 0.0, 1.0)) ** 1.7,
+        smoothstep((t - first - 0.5) / 1.5),
+        smoothstep((t - first - 3.0) / (second - first - 3.0)),
+        smoothstep(down),
+    ]
+    path = stops[0] + np.stack(parts, axis=1) @ np.diff(stops, axis=0)
+    step = 2.0 * np.pi * np.cumsum(np.abs(np.diff(path[:, 0], prepend=path[0, 0]))) / (1.4 * radius)
+    walking = (t <= first + 2.0) | (down > 0.5)
+    feet = 0.14 * radius * np.maximum(np.sin(np.stack([step, step + np.pi], 1)), 0.0)
+    return path, feet * walking[:, None]
+
+
+def _mouth(t: Floats, contacts: Floats) -> Floats:
+    """Half the angle of the mouth `(T,)`, radians: opens, snaps shut at a contact, then chews."""
+    angle, chewed = np.zeros(len(t)), -np.inf
+    for contact in contacts.tolist():
+        begin = max(contact - 5.5, chewed)
+        open_up = smoothstep((t - begin) / min(4.0, contact - 1.0 - begin))
+        opening = 0.12 + (WIDE_OPEN - 0.12) * open_up
+        opening *= np.clip((contact - t) / 0.5, 0.0, 1.0)
+        chew = 0.10 * (1.0 - np.cos(2.0 * np.pi * (t - contact - 1.0) / 4.0)) * 0.5
+        bite = np.where(t < contact, opening, np.where(t > contact + 2.0, chew, 0.0))
+        angle, chewed = np.where(t < chewed, angle, bite), contact + 2.0
+    return angle
 
 
 def _chips(rng: np.random.Generator) -> Floats:

@@ -2,13 +2,16 @@
 
 import numpy as np
 
-from world import shapes
+from world.families.ball import draw_ball
 from world.painter import Canvas, shadow
-from world.palette import Floats, outline_of, sample_colour
-from world.timing import NUM_FRAMES
+from world.palette import Floats, sample_colour
+
+REST = 0.5  # the shortest flight of a bouncing ball, in frames
 
 
-def sample(rng: np.random.Generator, slots: dict[str, str], floor: float) -> dict[str, Floats]:
+def sample(
+    rng: np.random.Generator, slots: dict[str, str], floor: float, frames: int
+) -> dict[str, Floats]:
     """Radius, gravity and restitution, and the ball's exact path `(T, 2)`."""
     radius = rng.uniform(6.0, 8.5) / 64
     top = rng.uniform(radius + 1 / 64, radius + 9 / 64)
@@ -16,10 +19,12 @@ def sample(rng: np.random.Generator, slots: dict[str, str], floor: float) -> dic
     fall = rng.uniform(6.0, 10.0)
     gravity, restitution = 2.0 * height / fall**2, rng.uniform(0.6, 0.85)
     release = rng.uniform(0.0, 2.0)
-    impacts = bounce_times(release, fall, restitution)
-    path = np.empty((NUM_FRAMES, 2))
+    impacts = bounce_times(release, fall, restitution, frames)
+    path = np.empty((frames, 2))
     path[:, 0] = rng.uniform(radius + 3 / 64, 1.0 - radius - 3 / 64)
-    path[:, 1] = floor - radius - altitude(height, gravity, restitution, release, impacts)
+    path[:, 1] = (
+        floor - radius - altitude(np.arange(frames), height, gravity, restitution, release, impacts)
+    )
     return {
         "colour": sample_colour(rng, slots["colour"]),
         "ball": path,
@@ -31,27 +36,29 @@ def sample(rng: np.random.Generator, slots: dict[str, str], floor: float) -> dic
     }
 
 
-def bounce_times(release: float, fall: float, restitution: float) -> Floats:
-    """Times of the impacts within the clip, in frames: flight n lasts 2 e^n times the fall."""
+def bounce_times(release: float, fall: float, restitution: float, frames: int) -> Floats:
+    """Times of the impacts within the clip, in frames: flight n lasts 2 e^n times the fall.
+
+    A ball whose next flight would be shorter than `REST` stays on the ground.
+    """
     times, flight = [release + fall], 2.0 * restitution * fall
-    while times[-1] + flight < NUM_FRAMES:
+    while times[-1] + flight < frames and flight > REST:
         times.append(times[-1] + flight)
         flight *= restitution
     return np.array(times)
 
 
 def altitude(
-    height: float, gravity: float, restitution: float, release: float, impacts: Floats
+    t: Floats, height: float, gravity: float, restitution: float, release: float, impacts: Floats
 ) -> Floats:
-    """Height of the ball above its resting place at every frame, `(T,)`."""
-    t = np.arange(NUM_FRAMES, dtype=np.float64)
+    """Height of the ball above its resting place at the times `t` `(T,)`, in frames."""
     above = height - 0.5 * gravity * np.maximum(t - release, 0.0) ** 2
     speed = gravity * (impacts[0] - release)
     for impact in impacts:
         speed *= restitution
         since = t - impact
         above = np.where(since >= 0, speed * since - 0.5 * gravity * since**2, above)
-    return above
+    return np.maximum(above, 0.0)
 
 
 def draw(canvas: Canvas, state: dict[str, Floats]) -> None:
@@ -61,12 +68,3 @@ def draw(canvas: Canvas, state: dict[str, Floats]) -> None:
     under = np.stack([ball[:, 0], np.full(canvas.frames, floor)], axis=1)
     shadow(canvas, under, radius * 1.1, 0.08 + 0.37 * nearness**2)
     draw_ball(canvas, ball, radius, state["colour"])
-
-
-def draw_ball(canvas: Canvas, centre: Floats, radius: float, colour: Floats) -> None:
-    """A round ball lit from the upper left; `centre` is `(T, 2)`."""
-    with canvas.patch(centre, (radius, radius)) as patch:
-        x, y = patch.x, patch.y
-        patch.ink(shapes.circle(x, y, radius), colour, outline_of(colour))
-        glint = shapes.circle(x + 0.36 * radius, y + 0.38 * radius, 0.24 * radius)
-        patch.blend(0.75 * patch.coverage(glint), (1.0, 1.0, 1.0))
