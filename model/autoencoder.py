@@ -7,6 +7,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -118,6 +119,7 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
             self.skeleton.weight.copy_(components.T)
             self.skeleton.bias.copy_(mean)
 
+    @apply_forward_hook  # type: ignore[untyped-decorator]
     def encode(
         self, x: Tensor, return_dict: bool = True
     ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
@@ -138,9 +140,15 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         """Decode latents `(B, z_dim, 1 + k, h, w)` to video `(B, 3, 1 + 4k, 4h, 4w)`."""
         return torch.cat(list(self.decode_stream(latents)), dim=2)
 
+    @apply_forward_hook  # type: ignore[untyped-decorator]
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Decode as diffusers' autoencoders do; the sample is `to_video(z)`."""
-        video = self.to_video(z)
+        batch, _, frames, height, width = z.shape
+        sides = (STRIDE * (frames - 1) + 1, STRIDE * height, STRIDE * width)
+        video, done = z.new_empty(batch, 3, *sides), 0
+        for part in self.decode_stream(z):
+            video[:, :, done : done + part.shape[2]] = part
+            done += part.shape[2]
         return DecoderOutput(sample=video) if return_dict else (video,)
 
     def decode_stream(self, z: Tensor) -> Iterator[Tensor]:

@@ -1,21 +1,51 @@
 """What a checkpoint can be asked for: read from its folder, or derived from its form."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from model.manifest import CheckpointError, Examples, Manifest
+from model.manifest import Capability, CheckpointError, Examples, Manifest
 
-CAPABILITIES = ("text", "first_frame", "two_experts")
-"""All that a checkpoint may claim.
+IN_PLACE = ("first_frame", "extend", "inpaint")
+"""What takes tokens that are given in place, at timestep 0."""
+BESIDE = ("last_frame", "keyframes", "extend_backward", "join", "loop")
+"""What takes reference tokens, which a network has a learned flag for, or has not."""
+CAPABILITIES: tuple[str, ...] = get_args(Capability)
 
-`text`: a prompt alone suffices. `first_frame`: the video may start from an image, and must where
-`text` is missing. `two_experts`: a second transformer takes over at low noise, with a guidance
-scale of its own.
 
-Whether a transformer without input channels for it was trained to go on from a first frame cannot
-be told from its files: there, `first_frame` is the folder's word, or Wan's `expand_timesteps`."""
+@dataclass(frozen=True)
+class Memory:
+    """Peak bytes on the device by stage of a request; plain values, so JSON carries it whole.
+
+    Attributes:
+        stages: coefficients (c0, c1, c2) of c0 + c1·area + c2·area·latent frames, area in pixels
+            of a frame: c0 is what the weights that are there take.
+        frames_per_latent: frames that each latent frame after the first stands for.
+        limit: bytes that there are for it; None if that is not known.
+        batched: area times latent frames up to which guidance runs both of its passes as one batch,
+            where nothing is shown beside the clip.
+    """
+
+    stages: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    frames_per_latent: int = 4
+    limit: int | None = None
+    batched: int = 0
+
+    def peak(self, width: int, height: int, num_frames: int, references: int = 0) -> float:
+        """The most bytes that a request of that shape takes at any time.
+
+        Args:
+            references: frames that are shown beside the clip; the network sees so many more.
+        """
+        area, latent_frames = width * height, (num_frames - 1) // self.frames_per_latent + 1
+        seen = latent_frames + references
+        if not references and area * latent_frames <= self.batched:
+            seen = 2 * latent_frames
+        return max(
+            c0 + c1 * area + c2 * area * (seen if stage == "denoise" else latent_frames)
+            for stage, (c0, c1, c2) in self.stages.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -24,7 +54,7 @@ class ModelDescription:
 
     Attributes:
         name: of the folder, or of the repository on the hub.
-        capabilities: of `CAPABILITIES`.
+        capabilities: of `model.manifest.Capability`, which says what they mean.
         sizes: "WIDTHxHEIGHT" in pixels, the default first.
         size_multiple: sides may also be any multiples of this, up to the area of the largest of
             `sizes`; None allows `sizes` alone.
@@ -37,6 +67,8 @@ class ModelDescription:
         words, grammar, examples: vocabulary, sentence templates and prompts of a model with a small
             world, else None.
         parameters: weights in the transformer, or in both.
+        loras: names of the adapters that a request may ask for.
+        memory: what a request takes of it; None if that was not estimated.
     """
 
     name: str
@@ -54,6 +86,8 @@ class ModelDescription:
     grammar: tuple[str, ...] | None
     examples: tuple[str, ...] | None
     parameters: int
+    loras: tuple[str, ...] = ()
+    memory: Memory | None = None
 
 
 def describe(
@@ -67,6 +101,8 @@ def describe(
     frames_per_latent: int,
     flow_shift: float | None,
     parameters: int,
+    reference_tokens: bool = False,
+    channel_frames: Sequence[str] = ("first_frame",),
 ) -> ModelDescription:
     """Take what a folder tells of itself, and derive the rest as for Wan.
 
@@ -76,12 +112,17 @@ def describe(
         condition_channels: what the transformer reads beyond the noisy latents.
         pixels_per_cell: sides are multiples of this, so that they divide into tokens.
         frames_per_latent: frames that each latent frame after the first stands for.
+        reference_tokens: whether the transformer knows frames that are shown beside a clip.
+        channel_frames: the capabilities that condition channels are for.
 
     Raises:
         CheckpointError: for capabilities that the network has no input for or that allow nothing,
             a size or a length that does not divide into tokens, or a malformed `examples.json`.
     """
-    capabilities = _capabilities(told, latent_channels, condition_channels, frames_per_latent)
+    _check_channels(latent_channels, condition_channels, frames_per_latent)
+    capabilities = _capabilities(
+        told, channel_frames if condition_channels else (), reference_tokens
+    )
     family = _wan_family(told, capabilities)
     family["num_frames"] = tuple(range(family["num_frames"], 0, -frames_per_latent))
     family["sizes"] = tuple(s for s in family["sizes"] if _divides(s, pixels_per_cell))
@@ -103,33 +144,45 @@ def describe(
     )
 
 
-def _capabilities(
-    told: Manifest, latent_channels: int, condition_channels: int, frames_per_latent: int
-) -> tuple[str, ...]:
+def _check_channels(latent_channels: int, condition_channels: int, frames_per_latent: int) -> None:
     if condition_channels not in (0, latent_channels + frames_per_latent):
         raise CheckpointError(
             f"transformer: in_channels is {latent_channels + condition_channels}; allowed are "
             f"{latent_channels} (text) and {2 * latent_channels + frames_per_latent} (first frame) "
             f"with an autoencoder of {latent_channels} channels"
         )
+
+
+def _capabilities(
+    told: Manifest, channel_frames: Sequence[str], reference_tokens: bool
+) -> tuple[str, ...]:
     experts = {"two_experts"} if told.boundary_ratio is not None else set()
-    if told.capabilities is not None:
-        able = set(told.capabilities)
+    if channel_frames:
+        possible = derived = set(channel_frames)
     else:
-        able = {"first_frame"} if condition_channels else {"text"}
-        able |= {"first_frame"} if told.expand_timesteps else set()
-    if not able & {"text", "first_frame"}:
+        possible = {"text", "remix", *IN_PLACE, *(BESIDE if reference_tokens else ())}
+        derived = {"text"} | ({"first_frame"} if told.expand_timesteps else set())
+        derived = possible if reference_tokens else derived
+    able = derived if told.capabilities is None else set[str](told.capabilities)
+    if not able & {"text", "first_frame", "last_frame"}:
         raise CheckpointError(f"capabilities is {sorted(able)}; needed is text or first_frame")
-    if condition_channels and "text" in able:
+    if channel_frames and "text" in able:
         raise CheckpointError(
             "capabilities has 'text', but the transformer always reads a first frame; "
-            "allowed is first_frame"
+            f"allowed is {' and '.join(channel_frames)}"
         )
     if "two_experts" in able - experts:
         raise CheckpointError(
             "capabilities has 'two_experts', which needs transformer_2 and boundary_ratio"
         )
-    return tuple(name for name in CAPABILITIES if name in able | experts)
+    for name in sorted(able - experts - possible):
+        needed = "no input channels for images" if channel_frames else "reference_tokens"
+        raise CheckpointError(
+            f"capabilities has {name!r}, which needs a transformer with {needed}; "
+            f"allowed is any of {', '.join(n for n in CAPABILITIES if n in possible)}"
+        )
+    able |= experts | ({"remix"} if "text" in able else set())
+    return tuple(name for name in CAPABILITIES if name in able)
 
 
 def _divides(size: str, pixels_per_cell: int) -> bool:

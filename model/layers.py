@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -47,20 +48,31 @@ def spread(row: Tensor, index: Tensor | None) -> Tensor:
     return row.unsqueeze(1) if index is None else row[index].unsqueeze(0)
 
 
-def modulated_norm(
-    x: Tensor, shift: Tensor, scale: Tensor, index: Tensor | None, eps: float
+def affine_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, index: Tensor | None, eps: float
 ) -> Tensor:
-    """LayerNorm(x) · (1 + scale) + shift, fp32; `x (G, N/G, d)`, shift and scale `(R, d)`."""
+    """LayerNorm(x) · weight + bias in fp32; `x (G, N/G, d)`, weight and bias `(R, d)`."""
     dim = x.shape[-1:]
-    if len(shift) == 1:  # one timestep for all: the modulation is the norm's own affine map
-        return F.layer_norm(x.float(), dim, 1 + scale[0], shift[0], eps)
+    if len(weight) == 1:  # one row for all: the norm's own affine map
+        return F.layer_norm(x.float(), dim, weight[0], bias[0], eps)
     normed = F.layer_norm(x.float(), dim, eps=eps)
-    return torch.addcmul(spread(shift, index), normed, spread(1 + scale, index))
+    return torch.addcmul(spread(bias, index), normed, spread(weight, index))
 
 
-def gated_sum(x: Tensor, update: Tensor, gate: Tensor, index: Tensor | None) -> Tensor:
-    """x + gate · update, summed in fp32; `x`, `update (G, N/G, d)`, gate `(R, d)`."""
-    return torch.addcmul(x.float(), update.float(), spread(gate, index)).type_as(x)
+def gated_sum(
+    x: Tensor, update: Tensor, gate: Tensor | None, index: Tensor | None, in_place: bool = False
+) -> Tensor:
+    """x + gate · update, summed in fp32; `x`, `update (G, N/G, d)`, gate `(R, d)`; None: 1.
+
+    The sum may take the place of x where no gradient is wanted.
+    """
+    if in_place:
+        return (
+            x.add_(update) if gate is None else torch.addcmul(x, update, spread(gate, index), out=x)
+        )
+    wide, change = x.float(), update.float()
+    total = wide + change if gate is None else torch.addcmul(wide, change, spread(gate, index))
+    return total.type_as(x)
 
 
 class GELU(nn.Module):
@@ -114,7 +126,8 @@ class TimestepEmbedding(nn.Module):
 
     def forward(self, timesteps: Tensor) -> Tensor:
         """Timesteps `(R,)`, 0..1000, to `(R, d)`."""
-        with torch.autocast(timesteps.device.type, enabled=False):
+        kind = timesteps.device.type  # meta, on which memory is estimated, has no autocast
+        with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
             wave = sinusoid(timesteps, self.freq_dim).to(self.linear_1.weight.dtype)
             out: Tensor = self.linear_2(F.silu(self.linear_1(wave)))
         return out
@@ -181,14 +194,15 @@ class ConditionEmbedding(nn.Module):
         if image_dim is not None:
             self.image_embedder = ImageProjection(image_dim, dim, pos_embed_seq_len)
 
-    def forward(
-        self, timesteps: Tensor, text: Tensor, image: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Time `(R, d)`, its six modulations `(R, 6, d)`, text `(M, d)`, image tokens."""
-        temb = self.time_embedder(timesteps).type_as(text)
-        modulation = self.time_proj(F.silu(temb)).unflatten(1, (6, -1))
+    def embed_time(self, timesteps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Timesteps `(R,)` to time `(R, d)` and its six modulations `(R, 6, d)`."""
+        temb = self.time_embedder(timesteps).to(dtype)
+        return temb, self.time_proj(F.silu(temb)).unflatten(1, (6, -1))
+
+    def embed_context(self, text: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Text `(M, text_dim)` and image tokens `(S, image_dim)` to the width of the network."""
         if image is not None:
             if self.image_embedder is None:
                 raise ValueError("image tokens were given, but this model's image_dim is None")
             image = self.image_embedder(image)
-        return temb, modulation, self.text_embedder(text), image
+        return self.text_embedder(text), image

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -25,6 +25,24 @@ class CheckpointError(ValueError):
 # A field's description completes "<key> is <value>; allowed is ...".
 Sizes = tuple[Annotated[str, Field(strict=True, pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$")], ...]
 Lengths = tuple[Annotated[int, Field(strict=True, ge=1)], ...]
+Capability = Literal[
+    "text", "remix", "first_frame", "last_frame", "keyframes", "extend", "extend_backward", "join",
+    "loop", "inpaint", "two_experts",
+]  # fmt: skip
+"""All that a checkpoint may claim.
+
+`text`: a prompt alone suffices. `remix`: the video may start from another one, made noisy, as with
+every model that starts from text. `first_frame`, `last_frame`: it may start from an image, and end
+in one; it must start from one where `text` is missing, and must do both where `first_frame` is
+missing, too. `keyframes`: images may be seen at any time. `extend`, `extend_backward`, `join`: it
+may go on from a video, lead up to one, or from one to another. `loop`: its end may lead back to its
+start. `inpaint`: parts of a video may be drawn anew. `two_experts`: a second transformer takes over
+at low noise, with a guidance scale of its own.
+
+A network with `reference_tokens` was trained for all of them. Whether another one without input
+channels for images was trained for tokens that are given in place cannot be told from its files:
+there, `first_frame`, `extend` and `inpaint` are the folder's word, or the first of them Wan's
+`expand_timesteps`."""
 Guidance = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
 
 
@@ -57,8 +75,8 @@ class Manifest(BaseModel):
     """
 
     name: StrictStr | None = Field(None, min_length=1, description="text")
-    capabilities: tuple[Literal["text", "first_frame", "two_experts"], ...] | None = Field(
-        None, description="a list of text, first_frame and two_experts"
+    capabilities: tuple[Capability, ...] | None = Field(
+        None, description=f"a list of {', '.join(get_args(Capability))}"
     )
     limits: Limits = Field(Limits(), description="an object of sizes, num_frames and fps")
     defaults: Defaults = Field(

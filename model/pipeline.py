@@ -2,23 +2,29 @@
 
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.conditions import encode_first_frame, latent_statistics
+from model.components import Components
+from model.conditions import encode_conditions, with_given
 from model.description import ModelDescription
-from model.loading import Components, load
+from model.latents import decode_stream
+from model.loading import load
+from model.lora import Loras, lora_names
 from model.manifest import CheckpointError
+from model.placement import Offload, Placement
+from model.preview import estimate, stills
 from model.request import GenerationRequest, RequestError, ResolvedRequest, resolve
-from model.sampler import denoise, make_scheduler
+from model.sampler import add_noise, denoise, make_scheduler, remaining_timesteps
 from model.text import encode_prompts
 
 __all__ = [
@@ -32,16 +38,23 @@ __all__ = [
 ]
 
 Stage = Literal["text", "denoise", "decode"]
+Preview = Callable[[], NDArray[np.uint8]]
+Sink = Callable[[NDArray[np.uint8]], object]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """`step` of `steps` of a stage is done, `seconds` of work into it; step 0 says it begins."""
+    """`step` of `steps` of a stage is done, `seconds` of work into it; step 0 says it begins.
+
+    preview: draws a few stills `(n, H, W, 3)` uint8 of where it seems to lead, if it is called
+    before the next step; None where there is nothing to see, or a network would have to move.
+    """
 
     stage: Stage
     step: int
     steps: int
     seconds: float
+    preview: Preview | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -54,12 +67,18 @@ class Video:
 
 
 class VideoPipeline:
-    """A checkpoint, open. Several threads may generate at once."""
+    """A checkpoint, open. Several threads may generate at once, unless weights are offloaded.
 
-    def __init__(self, components: Components, description: ModelDescription) -> None:
+    `loras` is a folder of adapters that requests may name.
+    """
+
+    def __init__(
+        self, components: Components, description: ModelDescription, loras: Path | None = None
+    ) -> None:
         self.components = components
-        self.description = description
-        self._vae_in_use = threading.Lock()  # Wan's autoencoder keeps its causal cache on itself
+        self.description = replace(description, loras=lora_names(loras))
+        self._loras = Loras(loras, components.networks)
+        self._encoding = threading.Lock()  # Wan's autoencoder keeps its causal cache on itself
 
     @classmethod
     def from_pretrained(
@@ -67,22 +86,31 @@ class VideoPipeline:
         folder_or_hub_id: str | Path,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
+        offload: Offload = "none",
+        text_device: str | torch.device | None = None,
+        text_int8: bool = False,
+        loras: Path | None = None,
+        compiled: bool = False,
     ) -> "VideoPipeline":
         """Open a diffusers checkpoint folder of Wan's layout, or fetch one from the hub.
 
         Args:
             device: CUDA where there is one, else the CPU.
             dtype: of text encoder and transformer: bf16 on CUDA, else fp32. Autoencoder: fp32.
+            offload, text_device, text_int8, compiled: as in `Placement`.
+            loras: folder of adapters that requests may name.
 
         Raises:
             CheckpointError: if it cannot be opened, with the reason in a sentence.
         """
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-        return cls(*load(folder_or_hub_id, device, dtype))
+        placement = Placement.of(device, dtype, offload, text_device, text_int8, compiled)
+        return cls(*load(folder_or_hub_id, placement), loras)
 
     def generate(
-        self, request: GenerationRequest, latents: Tensor | None = None
+        self,
+        request: GenerationRequest,
+        latents: Tensor | None = None,
+        sink: Sink | None = None,
     ) -> Generator[Progress | Video, None, None]:
         """Make one video; closing the iterator cancels at the step that it has reached.
 
@@ -92,9 +120,13 @@ class VideoPipeline:
         Args:
             request: what to make.
             latents: initial noise `(1, C, T', h, w)` in place of the seed's.
+            sink: is given the frames of the video, part by part, as soon as they are decoded.
 
         Returns:
-            An iterator over `Progress`, whose last item is the `Video`.
+            An iterator over `Progress`, whose last item is the `Video`. Its frames are the
+            `num_frames` of the request; but a prefix or suffix stands in it whole, with new frames
+            behind or before it or between them, and a loop ends one frame early: before the one
+            that it begins with (`model.conditions.with_given`).
 
         Raises:
             RequestError: at once, for what this checkpoint cannot do, naming the field, its value
@@ -107,7 +139,7 @@ class VideoPipeline:
                 shapes = (tuple(latents.shape), f"noise of shape {tuple(noise.shape)}")
                 raise RequestError("latents", *shapes)
             noise = latents
-        return self._generate(settings, noise)
+        return self._run(settings, noise, sink)
 
     def render(self, request: GenerationRequest, latents: Tensor | None = None) -> Video:
         """Make one video, for those who need no progress; takes and raises what `generate` does."""
@@ -115,41 +147,63 @@ class VideoPipeline:
         assert isinstance(video, Video)
         return video
 
-    def _generate(
-        self, settings: ResolvedRequest, latents: Tensor
+    def _run(
+        self, settings: ResolvedRequest, latents: Tensor, sink: Sink | None
     ) -> Generator[Progress | Video, None, None]:
-        clock = _Clock(self.components.vae.device)
+        with self._loras.applied(settings.lora):
+            try:
+                yield from self._generate(settings, latents, sink)
+            finally:
+                self.components.release()
+
+    def _generate(
+        self, settings: ResolvedRequest, latents: Tensor, sink: Sink | None
+    ) -> Generator[Progress | Video, None, None]:
+        clock = _Clock(self.components.device)
         yield clock.progress("text", 0, 1)
         with clock.measure("text"):
             text = self.encode_text(settings)
         yield clock.progress("text", 1, 1)
 
         scheduler = make_scheduler(settings, self.components.scheduler)
-        steps = len(scheduler.timesteps)
+        steps = len(remaining_timesteps(settings, scheduler))
         yield clock.progress("denoise", 0, steps)
-        with clock.measure("denoise"), self._vae_in_use:
-            first_frame = encode_first_frame(self.components, settings)
-        trajectory = denoise(self.components, settings, scheduler, latents, text, first_frame)
+        with clock.measure("denoise"), self._encoding:
+            conditions = encode_conditions(self.components, settings)
+            if settings.remixed:
+                assert conditions.source is not None
+                latents = add_noise(settings, scheduler, conditions.source, latents)
+            self.components.release()
+        trajectory = denoise(self.components, settings, scheduler, latents, text, conditions)
         for step in range(1, steps + 1):
+            before = latents
             with clock.measure("denoise"):
                 latents = next(trajectory)
-            yield clock.progress("denoise", step, steps)
+            preview = partial(self._preview, before, latents, scheduler)
+            still = self.components.placement.offload == "none"
+            done = clock.progress("denoise", step, steps)
+            yield replace(done, preview=preview if still else None)
 
         yield clock.progress("decode", 0, 1)
         with clock.measure("decode"):
-            frames = self.decode(latents)
+            stride, parts = self.components.vae.config.scale_factor_temporal, []
+            for part in with_given(settings, self.decode(latents), stride):
+                parts.append(part)
+                if sink is not None:
+                    sink(part)
+            frames = np.concatenate(parts)
         yield clock.progress("decode", 1, 1)
         yield Video(frames, settings.fps, dict(clock.seconds))
+
+    def _preview(self, before: Tensor, after: Tensor, scheduler: Any) -> NDArray[np.uint8]:
+        return stills(self.components.vae, estimate(before.to(after), after, scheduler))
 
     def initial_noise(self, settings: ResolvedRequest) -> Tensor:
         """Noise `(1, C, T', h, w)` fp32, drawn on the CPU: a seed means it with any GPU or none.
 
         torch's CPU kernels may differ in its last bits between instruction sets.
         """
-        vae = self.components.vae.config
-        stride = vae.scale_factor_spatial
-        frames = (settings.num_frames - 1) // vae.scale_factor_temporal + 1
-        shape = (1, vae.z_dim, frames, settings.height // stride, settings.width // stride)
+        shape = self.components.latent_shape(settings)
         return torch.randn(shape, generator=torch.Generator().manual_seed(settings.seed))
 
     @torch.no_grad()
@@ -158,24 +212,21 @@ class VideoPipeline:
         parts = self.components
         prompts = [settings.prompt] + [settings.negative_prompt] * settings.guided
         length = self.description.max_sequence_length
-        return encode_prompts(prompts, parts.tokenizer, parts.text_encoder, length)
+        device = parts.placement.device_of("text_encoder")
+        text = encode_prompts(prompts, parts.tokenizer, parts.text_encoder, length, device)
+        return text.to(parts.device, parts.placement.dtype)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
-        """Turn latents `(1, C, T', h, w)` into frames `(T, H, W, 3)` uint8.
+    def decode(self, latents: Tensor) -> Iterator[NDArray[np.uint8]]:
+        """Turn latents `(1, C, T', h, w)` into frames `(n, H, W, 3)` uint8, part by part.
 
         Raises:
             FloatingPointError: for latents that are not finite, which would decode to noise.
         """
         if not latents.isfinite().all():
             raise FloatingPointError("denoising ended in values that are not finite")
-        vae = self.components.vae
-        mean, std = latent_statistics(vae)
-        with self._vae_in_use:
-            video = vae.decode(latents.to(vae.device, vae.dtype) * std + mean, return_dict=False)[0]
-        pixels = (video[0].float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-        frames: NDArray[np.uint8] = pixels.permute(1, 2, 3, 0).contiguous().cpu().numpy()
-        return frames
+        for frames in decode_stream(self.components.vae, latents.to(self.components.device)):
+            yield frames.cpu().numpy()
 
 
 class _Clock:

@@ -1,33 +1,72 @@
-"""The denoising loop: noise, text and a first frame in, latents out, one step at a time.
+"""The denoising loop: noise, text and conditions in, latents out, one step at a time.
 
 What it computes is what Wan's pipelines in diffusers compute: classifier-free guidance (Ho and
 Salimans, 2022, arXiv:2207.12598) on the velocity of a rectified flow, integrated by one of
 diffusers' schedulers.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from model.conditions import FirstFrame
-from model.loading import Components, shift_key
+from model.components import Components
+from model.conditions import Conditions
+from model.context import Moment, Prompt, Schedule
+from model.loading import shift_key
 from model.request import ResolvedRequest
+from model.tokens import patch_counts
 
-NO_FIRST_FRAME = FirstFrame()
+UNCONDITIONED = Conditions()
+BATCHED_TOKENS = {"cuda": 4096, "cpu": 512}
+"""Tokens of a video up to which both passes of guidance are one, by the type of the device."""
 
 
 def make_scheduler(settings: ResolvedRequest, template: Any) -> Any:
-    """A scheduler configured as `template`, with the request's shift and steps and no history."""
+    """A scheduler configured as `template`, with the request's shift and steps and no history.
+
+    It begins where the request's strength says: `remaining_timesteps` are those it will run.
+    """
     key = shift_key(template)
     shift = {key: settings.flow_shift} if key else {}
     scheduler = type(template).from_config(template.config, **shift)
     scheduler.set_timesteps(settings.num_inference_steps)
     # UniPC's timesteps are whole numbers; where the first repeats, looking it up finds the second.
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(0)
+        scheduler.set_begin_index(_start(settings, scheduler))
     return scheduler
+
+
+def remaining_timesteps(settings: ResolvedRequest, scheduler: Any) -> Tensor:
+    """The timesteps that a request runs: all of them, or the share that its strength leaves."""
+    timesteps: Tensor = scheduler.timesteps[_start(settings, scheduler) :]
+    return timesteps
+
+
+def _start(settings: ResolvedRequest, scheduler: Any) -> int:
+    """Index of the first step; rounded as diffusers does, but one step is always left."""
+    steps = settings.num_inference_steps
+    start: int = (steps - max(1, int(steps * settings.strength))) * scheduler.order
+    return start
+
+
+def add_noise(settings: ResolvedRequest, scheduler: Any, latents: Tensor, noise: Tensor) -> Tensor:
+    """Make clean latents as noisy as the first of the remaining timesteps takes them.
+
+    Args:
+        scheduler: fresh from `make_scheduler`.
+        latents, noise: `(1, C, T', h, w)`.
+    """
+    first = remaining_timesteps(settings, scheduler)[:1]
+    noise = noise.to(latents)
+    if hasattr(scheduler, "add_noise"):
+        noisy: Tensor = scheduler.add_noise(latents, noise, first)
+    else:
+        noisy = scheduler.scale_noise(latents, first, noise)
+    return noisy
 
 
 @torch.no_grad()
@@ -37,7 +76,7 @@ def denoise(
     scheduler: Any,
     latents: Tensor,
     text: Tensor,
-    first_frame: FirstFrame = NO_FIRST_FRAME,
+    conditions: Conditions = UNCONDITIONED,
 ) -> Iterator[Tensor]:
     """Integrate from noise to a video's latents, yielding them `(1, C, T', h, w)` at every step.
 
@@ -46,64 +85,74 @@ def denoise(
 
     Args:
         scheduler: fresh from `make_scheduler`.
-        latents: noise `(1, C, T', h, w)`.
+        latents: noise `(1, C, T', h, w)`, or what `add_noise` gives.
         text: embeddings of the prompt and, under guidance, the negative prompt, `(1 or 2, L, D)`.
-        first_frame: from `encode_first_frame`.
+        conditions: from `encode_conditions`; latents that are known are in what is yielded, bit by
+            bit.
     """
     latents = latents.to(text.device, torch.float32)
     boundary = (parts.boundary_ratio or 0) * scheduler.config.num_train_timesteps
-    clean, channels = first_frame.clean, first_frame.channels
-    for t in scheduler.timesteps:
+    timesteps = remaining_timesteps(settings, scheduler)
+    at_work = None
+    for step, t in enumerate(timesteps):
         if t >= boundary:
             network, guidance_scale = parts.transformer, settings.guidance_scale
         else:
             network, guidance_scale = parts.transformer_2, settings.guidance_scale_2
-        latents = _with_first_frame(latents, clean)
-        timestep = t[None].to(text.device)
-        if clean is not None:
-            timestep = timestep * _noisy_tokens(latents, network.config.patch_size)
-        x = latents if channels is None else torch.cat([latents, channels], dim=1)
-        velocity = _velocity(network, x, timestep, text, first_frame.tokens, guidance_scale)
+        if network is not at_work:  # what the other expert has kept goes with these
+            at_work = network
+            schedule = Schedule(timesteps.to(text.device), conditions.known)
+            prompts = _prompts(text, conditions, latents, parts)
+        latents = conditions.applied(latents)
+        x = latents if (c := conditions.channels) is None else torch.cat([latents, c], dim=1)
+        predict = partial(_predict, network, x.to(text.dtype), schedule[step], conditions)
+        velocity = _guided(predict, prompts, guidance_scale)
         latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
-        yield _with_first_frame(latents, clean)
+        yield conditions.applied(latents)
 
 
-def _with_first_frame(latents: Tensor, clean: Tensor | None) -> Tensor:
-    return latents if clean is None else torch.cat([clean, latents[:, :, 1:]], dim=2)
+def _prompts(
+    text: Tensor, conditions: Conditions, latents: Tensor, parts: Components
+) -> list[Prompt]:
+    """The prompt and, under guidance, the negative one: as one batch where that is quicker.
 
-
-def _noisy_tokens(latents: Tensor, patch_size: tuple[int, ...]) -> Tensor:
-    """`(1, N)`: 0 for the tokens of the first latent frame, 1 for the others."""
-    noisy = latents.new_ones([n // p for n, p in zip(latents.shape[2:], patch_size, strict=True)])
-    noisy[0] = 0
-    return noisy.flatten()[None]
-
-
-def _velocity(
-    network: Any,
-    x: Tensor,
-    timestep: Tensor,
-    text: Tensor,
-    image: Tensor | None,
-    guidance_scale: float,
-) -> Tensor:
-    """The network's velocity for the prompt, led away from that for the negative prompt; fp32.
-
-    One after the other: a batch of two was no faster on a CPU, and takes twice the memory.
+    That is where so few tokens leave a device idle between operations; it takes twice the memory.
     """
+    image = conditions.image_tokens
+    image = None if image is None else image.to(text.dtype)
+    counts = patch_counts(latents.shape[2:], parts.transformer.config.patch_size)
+    few = math.prod(counts) <= BATCHED_TOKENS.get(text.device.type, 0)
+    if few and len(text) == 2 and conditions.references is None:
+        return [Prompt(text, None if image is None else image.repeat(2, 1, 1))]
+    return [Prompt(rows, image) for rows in text.split(1)]
 
-    def predict(rows: Tensor) -> Tensor:
-        velocity: Tensor = network(
-            hidden_states=x.to(text.dtype),
-            timestep=timestep,
-            encoder_hidden_states=rows,
-            encoder_hidden_states_image=None if image is None else image.to(text.dtype),
-            return_dict=False,
-        )[0]
-        return velocity.float()
 
-    prompted = predict(text[:1])
-    if len(text) == 1 or guidance_scale == 1:
+def _predict(
+    network: Any, x: Tensor, moment: Moment, conditions: Conditions, prompt: Prompt
+) -> Tensor:
+    """The network's velocity for each of a prompt's texts; fp32."""
+    velocity: Tensor = network(
+        hidden_states=x.expand(len(prompt.text), -1, -1, -1, -1),
+        timestep=moment,
+        encoder_hidden_states=prompt,
+        references=conditions.references,
+        return_dict=False,
+    )[0]
+    return velocity.float()
+
+
+def _guided(
+    predict: Callable[[Prompt], Tensor], prompts: list[Prompt], guidance_scale: float
+) -> Tensor:
+    """The velocity for the prompt, led away from that for the negative prompt."""
+    prompted: Tensor
+    if len(prompts) == 1:
+        prompted, *unprompted = predict(prompts[0]).split(1)
+    else:
+        prompted = predict(prompts[0])
+        unprompted = [] if guidance_scale == 1 else [predict(prompts[1])]
+    if guidance_scale == 1 or not unprompted:
         return prompted
-    unprompted = predict(text[1:])
-    return unprompted + guidance_scale * (prompted - unprompted)
+    (other,) = unprompted
+    guided: Tensor = other + guidance_scale * (prompted - other)
+    return guided

@@ -7,8 +7,9 @@ tokens; a segment is the run of tokens of one clip, and attention never crosses 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,15 +21,22 @@ PatchSize = Sequence[int]
 class Segments:
     """The lengths of segments that lie one after another; plain integers, so nothing synchronises.
 
+    Attributes:
+        common_length: the length that all segments share, or None where they differ.
+
     Raises:
         ValueError: a length is negative.
     """
 
     lengths: tuple[int, ...]
+    common_length: int | None = field(init=False)
 
     def __post_init__(self) -> None:
         if any(length < 0 for length in self.lengths):
             raise ValueError(f"segment lengths are {self.lengths}; each must be 0 or more")
+        # Not a property: compiled code that asks for it must not depend on every single length.
+        common = self.lengths[0] if len(set(self.lengths)) == 1 else None
+        object.__setattr__(self, "common_length", common)
 
     @classmethod
     def even(cls, count: int, length: int) -> Segments:
@@ -39,11 +47,6 @@ class Segments:
     def total(self) -> int:
         """The rows of all segments."""
         return sum(self.lengths)
-
-    @property
-    def common_length(self) -> int | None:
-        """The length that all segments share, or None where they differ."""
-        return self.lengths[0] if len(set(self.lengths)) == 1 else None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -66,6 +69,8 @@ class Tokens:
             tokens fall into R runs of equal length, run r at `timesteps[r]`, which needs no gather.
         segments: the lengths of the clips, in sum N.
         loss_weight: the weight of each token in the loss, `(N,)`; None weighs all alike.
+        reference: `(N,)`, true for tokens that are no part of a clip but shown beside it; None says
+            that there are none.
 
     Raises:
         ValueError: a column is not N long, or N tokens do not fall into R equal runs.
@@ -77,11 +82,12 @@ class Tokens:
     segments: Segments
     timestep_index: Tensor | None = None
     loss_weight: Tensor | None = None
+    reference: Tensor | None = None
 
     def __post_init__(self) -> None:
         count, rows = len(self.patches), len(self.timesteps)
         self.segments.check("patches", count)
-        for name in ("coords", "timestep_index", "loss_weight"):
+        for name in ("coords", "timestep_index", "loss_weight", "reference"):
             column = getattr(self, name)
             if column is not None and len(column) != count:
                 raise ValueError(f"{name} has {len(column)} rows, but patches has {count}")
@@ -90,6 +96,16 @@ class Tokens:
                 f"{count} tokens do not fall into {rows} runs of equal length; "
                 "give timestep_index to say which row each token has"
             )
+
+    def to(self, device: torch.device) -> Tokens:
+        """The same tokens on a device."""
+        moved = {
+            name: column.to(device)
+            for name in ("patches", "coords", "timesteps", "timestep_index", "loss_weight",
+                         "reference")
+            if (column := getattr(self, name)) is not None
+        }  # fmt: skip
+        return replace(self, **moved)
 
     @classmethod
     def from_latents(cls, latents: Tensor, timestep: Tensor, patch_size: PatchSize) -> Tokens:
@@ -138,6 +154,15 @@ def grid(counts: Sequence[int], device: torch.device | None = None) -> Tensor:
     return torch.stack(torch.meshgrid(axes, indexing="ij"), dim=-1).flatten(0, 2)
 
 
+def still_position(frame: int, frames_per_latent: int) -> float:
+    """Where in τ a pixel frame lies that is encoded alone.
+
+    A causal autoencoder puts frame 0 at τ = 0 and the `s` frames before and at s·k at τ = k, so
+    the centre of those, s·k - (s - 1) / 2, is at k.
+    """
+    return (frame + (frames_per_latent - 1) / 2) / frames_per_latent if frame else 0.0
+
+
 def patchify(latents: Tensor, patch_size: PatchSize) -> Tensor:
     """Cut latents `(B, C, T, H, W)` into patches `(B·n, C·pt·ph·pw)`, channels first within one."""
     pt, ph, pw = patch_size
@@ -170,8 +195,15 @@ def pack(parts: Sequence[Tokens]) -> Tokens:
         timesteps=timesteps,
         segments=Segments(tuple(n for part in parts for n in part.segments.lengths)),
         timestep_index=_pack_index(parts),
-        loss_weight=_pack_weight(parts),
+        loss_weight=_pack_column(parts, "loss_weight", torch.ones),
+        reference=_pack_column(parts, "reference", partial(torch.zeros, dtype=torch.bool)),
     )
+
+
+def beside(clip: Tokens, shown: Tokens) -> Tokens:
+    """One segment: the tokens of a clip and, behind them, those that are shown beside it."""
+    both = pack([clip, shown])
+    return replace(both, segments=Segments((both.segments.total,)))
 
 
 def _pack_index(parts: Sequence[Tokens]) -> Tensor | None:
@@ -189,13 +221,15 @@ def _pack_index(parts: Sequence[Tokens]) -> Tensor | None:
     return torch.cat(indices)
 
 
-def _pack_weight(parts: Sequence[Tokens]) -> Tensor | None:
-    if all(part.loss_weight is None for part in parts):
+def _pack_column(
+    parts: Sequence[Tokens], name: str, default: Callable[..., Tensor]
+) -> Tensor | None:
+    columns = [getattr(part, name) for part in parts]
+    if all(column is None for column in columns):
         return None
-    ones = [part.coords.new_ones(len(part.coords)) for part in parts]
     return torch.cat(
         [
-            one if part.loss_weight is None else part.loss_weight
-            for part, one in zip(parts, ones, strict=True)
+            default(len(part.coords), device=part.coords.device) if column is None else column
+            for part, column in zip(parts, columns, strict=True)
         ]
     )

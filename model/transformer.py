@@ -12,7 +12,8 @@ G runs of tokens that share a row: R, or 1 where the tokens are indexed one by o
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -24,29 +25,20 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import apply_lora_scale
 from torch import Tensor, nn
 
-from model.attention import attend
+from model.attention import attend, attend_counted, width
+from model.context import Context, Moment, Prompt, Times
+from model.kernels import add_norm, norm_rotate
 from model.layers import (
     ConditionEmbedding,
     FeedForward,
     LayerNorm,
     PatchEmbedding,
     RMSNorm,
+    affine_norm,
     gated_sum,
-    modulated_norm,
 )
-from model.rope import axis_dims, rotary_table, rotate
-from model.tokens import Segments, Tokens, patch_counts, unpatchify
-
-WAN_TEXT_LENGTH = 512
-
-
-class Context(NamedTuple):
-    """What a clip's tokens look at besides each other: text, and in I2V-2.1 image tokens."""
-
-    text: Tensor
-    text_segments: Segments
-    image: Tensor | None = None
-    image_segments: Segments | None = None
+from model.rope import axis_dims, rotary_table
+from model.tokens import Segments, Tokens, beside, patch_counts, unpatchify
 
 
 class Attention(nn.Module):
@@ -61,6 +53,8 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim), nn.Identity()])
         self.norm_q = RMSNorm(dim, eps)
         self.norm_k = RMSNorm(dim, eps)
+        # An attribute, so that tokens that are spread over processes can be gathered around it.
+        self.attend: Callable[[Tensor, Tensor, Tensor, Segments, Segments], Tensor] = attend
 
     def split(self, x: Tensor) -> Tensor:
         """Channels to heads: `(N, d)` to `(N, heads, head_dim)`."""
@@ -78,9 +72,12 @@ class SelfAttention(Attention):
 
     def forward(self, x: Tensor, segments: Segments, rotary: Tensor) -> Tensor:
         """Tokens `(N, d)` to their update `(N, d)`; rotary from `rotary_table`."""
-        q = rotate(self.split(self.norm_q(self.to_q(x))), rotary)
-        k = rotate(self.split(self.norm_k(self.to_k(x))), rotary)
-        return self.merge(attend(q, k, self.split(self.to_v(x)), segments, segments))
+        v = self.split(self.to_v(x))
+        q, k = (
+            norm_rotate(rows.unsqueeze(1), norm.weight.float()[None], rotary, norm.eps, width(v))
+            for rows, norm in ((self.to_q(x), self.norm_q), (self.to_k(x), self.norm_k))
+        )
+        return self.merge(self.attend(q.squeeze(1), k.squeeze(1), v, segments, segments))
 
 
 class CrossAttention(Attention):
@@ -95,29 +92,45 @@ class CrossAttention(Attention):
 
     def forward(self, x: Tensor, segments: Segments, context: Context) -> Tensor:
         """Tokens `(N, d)` to their update `(N, d)`, from a context of M rows in all."""
-        text, image = context.text, context.image
         q = self.split(self.norm_q(self.to_q(x)))
-        k = self.split(self.norm_k(self.to_k(text)))
-        out = attend(q, k, self.split(self.to_v(text)), segments, context.text_segments)
-        if image is not None and context.image_segments is not None:
-            k = self.split(self.norm_added_k(self.add_k_proj(image)))
-            v = self.split(self.add_v_proj(image))
-            out = out + attend(q, k, v, segments, context.image_segments)
-        return self.merge(out)
+        return self.merge(self.look(q, segments, context))
+
+    def look(self, q: Tensor, segments: Segments, context: Context) -> Tensor:
+        """Queries `(N, heads, head_dim)` to what they find, in the same shape."""
+        k, v, *of_image = self._keys_and_values(context)
+        counts = context.log_counts()
+        if counts is None:
+            out = self.attend(q, k, v, segments, context.text_segments)
+        else:
+            out = attend_counted(q, k, v, segments, context.text_segments, counts)
+        if of_image and context.image_segments is not None:
+            k, v = of_image
+            out = out + self.attend(q, k, v, segments, context.image_segments)
+        return out
+
+    def _keys_and_values(self, context: Context) -> list[Tensor]:
+        """Of the text and, where there are any, of the image tokens; kept if the context keeps."""
+        if context.kept:
+            return context.kept
+        text, image = context.text, context.image
+        found = [self.norm_k(self.to_k(text)), self.to_v(text)]
+        if image is not None:
+            found += [self.norm_added_k(self.add_k_proj(image)), self.add_v_proj(image)]
+        found = [self.split(x) for x in found]
+        if context.kept is not None:
+            if text.device.type != "cpu":  # only there attention reads keys in fp32
+                found = [x.type_as(found[1]) for x in found]
+            context.kept.extend(found)
+        return found
 
 
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention and feed-forward, the first and last modulated (adaLN)."""
 
     def __init__(
-        self,
-        dim: int,
-        ffn_dim: int,
-        heads: int,
-        cross_attn_norm: bool,
-        eps: float,
+        self, dim: int, ffn_dim: int, heads: int, cross_attn_norm: bool, eps: float,
         image_dim: int | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.eps = eps
         self.attn1 = SelfAttention(dim, heads, eps)
@@ -139,17 +152,18 @@ class TransformerBlock(nn.Module):
         x, index, dtype = hidden_states, timestep_index, temb.dtype
         modulation = (self.scale_shift_table + temb.float()).unbind(1)
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = modulation
+        weight, bias = [p.float().unsqueeze(0) for p in self.norm2.parameters()] or (None, None)
 
-        normed = modulated_norm(x, shift, scale, index, self.eps).to(dtype)
-        update = self.attn1(normed.flatten(0, 1), segments, rotary)
-        x = gated_sum(x, update.view_as(x), gate, index)
+        _, normed = add_norm(x, None, None, 1 + scale, shift, index, self.eps, dtype)
+        update = self.attn1(normed.flatten(0, 1), segments, rotary).view_as(x)
+        x, normed = add_norm(x, update, gate, weight, bias, index, self.eps, dtype)
+        own = not torch.is_grad_enabled()  # from here on x is this block's alone
 
-        normed = self.norm2(x).to(dtype)
-        update = self.attn2(normed.flatten(0, 1), segments, encoder_hidden_states)
-        x = x + update.view_as(x)
-
-        normed = modulated_norm(x, ffn_shift, ffn_scale, index, self.eps).to(dtype)
-        return gated_sum(x, self.ffn(normed), ffn_gate, index)
+        update = self.attn2(normed.flatten(0, 1), segments, encoder_hidden_states).view_as(x)
+        x, normed = add_norm(
+            x, update, None, 1 + ffn_scale, ffn_shift, index, self.eps, dtype, in_place=own
+        )
+        return gated_sum(x, self.ffn(normed), ffn_gate, index, in_place=own)
 
 
 # What diffusers' caches must know of a block to skip it: that it returns its tokens alone.
@@ -160,6 +174,9 @@ TransformerBlockRegistry.register(
 
 class SpacetimeTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
     """The denoiser. Config keys, parameter names and `forward` are WanTransformer3DModel's.
+
+    One key is ours: `reference_tokens` adds a learned `reference_embedding (d,)` by which the
+    network tells tokens that are shown beside a clip from the clip's own. diffusers ignores it.
 
     `forward` takes a batch of clips of one size; `forward_tokens` takes packed clips of any sizes
     and durations. The first goes through the second.
@@ -194,6 +211,7 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin
         added_kv_proj_dim: int | None = None,
         rope_max_seq_len: int = 1024,
         pos_embed_seq_len: int | None = None,
+        reference_tokens: bool = False,
     ) -> None:
         super().__init__()
         axis_dims(attention_head_dim)  # refuses an odd one by name
@@ -208,37 +226,88 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin
         )
         self.proj_out = nn.Linear(dim, (out_channels or in_channels) * math.prod(patch_size))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
+        if reference_tokens:
+            self.reference_embedding = nn.Parameter(torch.zeros(dim))
         self.gradient_checkpointing = False
 
     @apply_lora_scale("attention_kwargs")  # type: ignore[untyped-decorator]
     def forward(
         self,
         hidden_states: Tensor,
-        timestep: Tensor,
-        encoder_hidden_states: Tensor,
+        timestep: Tensor | Moment,
+        encoder_hidden_states: Tensor | Prompt,
         encoder_hidden_states_image: Tensor | None = None,
         return_dict: bool = True,
         attention_kwargs: dict[str, Any] | None = None,
+        references: Tokens | None = None,
     ) -> Transformer2DModelOutput | tuple[Tensor]:
         """The velocity of a batch of clips of one size.
 
         Args:
             hidden_states: latents `(B, C, T, H, W)`.
-            timestep: 0..1000, one per clip `(B,)` or one per token `(B, N/B)`.
-            encoder_hidden_states: text `(B, L, text_dim)`; every row of it is attended.
+            timestep: 0..1000, one per clip `(B,)` or one per token `(B, N/B)`; or a step of a
+                `Schedule`, whose embeddings are worked out at the first.
+            encoder_hidden_states: text `(B, L, text_dim)`; every row of it is attended. Or a
+                `Prompt`, of which keys and values are made at the first step.
             encoder_hidden_states_image: image tokens `(B, S, image_dim)`, or `(2B, S, image_dim)`
                 for first and last image, where the config has `image_dim`.
             attention_kwargs: `{"scale": s}` scales the LoRA adapters.
+            references: tokens that are shown beside a single clip, where the config has
+                `reference_tokens`; what the network says of them is dropped.
 
         Returns:
             `sample (B, C_out, T, H, W)`, in a tuple where `return_dict` is false.
 
         Raises:
-            ValueError: the batch sizes do not agree, or `timestep` has another shape.
+            ValueError: the batch sizes do not agree, there are references to several clips, or
+                `timestep` has another shape.
         """
         batch, patch_size = len(hidden_states), self.config.patch_size
-        tokens = Tokens.from_latents(hidden_states, timestep, patch_size)
-        text, image = encoder_hidden_states, encoder_hidden_states_image
+        moment = timestep if isinstance(timestep, Moment) else None
+        given = timestep if isinstance(timestep, Tensor) else timestep.of(timestep.schedule.rows)
+        tokens = Tokens.from_latents(hidden_states, given[:1] if moment else given, patch_size)
+        tokens = moment.tokens(tokens) if moment else tokens
+        count = len(tokens.coords)
+        if references is not None:
+            if batch != 1:
+                raise ValueError(f"there are references to {batch} clips; allowed is one clip")
+            tokens, moment = beside(tokens, references), None
+        times = self._times(tokens, moment, batch, hidden_states.dtype)
+        if isinstance(encoder_hidden_states, Prompt):
+            contexts = self._contexts(encoder_hidden_states, batch)
+        else:
+            text, image = encoder_hidden_states, encoder_hidden_states_image
+            contexts = [self._read_batch(text, image, batch)] * len(self.blocks)
+        counts = patch_counts(hidden_states.shape[2:], patch_size)
+        sample = unpatchify(self._run(tokens, times, contexts)[:count], counts, patch_size)
+        return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
+
+    def _times(
+        self, tokens: Tokens, moment: Moment | None, batch: int, dtype: torch.dtype
+    ) -> Times:
+        """Time, modulations and angles of tokens; of a step of a schedule, from those of all."""
+        rows = tokens.timesteps if moment is None else moment.schedule.rows
+        kept = {} if moment is None else moment.schedule.kept
+        if (self, batch) not in kept:
+            temb, modulation = self.condition_embedder.embed_time(rows, dtype)
+            rotary = rotary_table(tokens.coords, self.config.attention_head_dim)
+            kept[self, batch] = Times(temb, modulation, rotary)
+        temb, modulation, rotary = kept[self, batch]
+        if moment is None:
+            return kept[self, batch]
+        return Times(moment.of(temb), moment.of(modulation), rotary)
+
+    def _contexts(self, prompt: Prompt, batch: int) -> list[Context]:
+        """A context for every block, which keeps the keys and values that it makes of it."""
+        if self not in prompt.kept:
+            context = self._read_batch(prompt.text, prompt.image, batch)
+            if prompt.repeats > 1 and self.blocks[0]._compiled_call_impl is None:  # or a graph each
+                context = context.collapsed(prompt.repeats)
+            prompt.kept[self] = [context._replace(kept=[]) for _ in self.blocks]
+        return prompt.kept[self]
+
+    def _read_batch(self, text: Tensor, image: Tensor | None, batch: int) -> Context:
+        """Embed the text and image tokens of a batch of clips."""
         if len(text) != batch:
             raise ValueError(f"{batch} clips, but encoder_hidden_states is a batch of {len(text)}")
         text_segments, image_segments = Segments.even(batch, text.shape[1]), None
@@ -249,12 +318,7 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin
                 )
             image = image.flatten(0, 1)
             image_segments = Segments.even(batch, len(image) // batch)
-        sample = self.forward_tokens(
-            tokens, text.flatten(0, 1), text_segments, image, image_segments
-        )
-        counts = patch_counts(hidden_states.shape[2:], patch_size)
-        sample = unpatchify(sample, counts, patch_size)
-        return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
+        return self._read(text.flatten(0, 1), text_segments, image, image_segments)
 
     def forward_tokens(
         self,
@@ -278,27 +342,46 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin
         Raises:
             ValueError: segments do not agree with each other or with what they divide.
         """
+        context = self._read(text, text_segments, image, image_segments)
+        times = self._times(tokens, None, 0, text.dtype)
+        return self._run(tokens, times, [context] * len(self.blocks))
+
+    def _read(
+        self,
+        text: Tensor,
+        text_segments: Segments,
+        image: Tensor | None,
+        image_segments: Segments | None,
+    ) -> Context:
         text_segments.check("text", len(text))
         if image is not None:
             self._check_image(image, image_segments, text_segments)
-        temb, modulation, text, image = self.condition_embedder(tokens.timesteps, text, image)
+        text, image = self.condition_embedder.embed_context(text, image)
         context = Context(text, text_segments, image, image_segments)
         if image is not None:
-            context = _join(context)
-        if self.config.added_kv_proj_dim is not None:
-            context = _part(context)
-        rotary = rotary_table(tokens.coords, self.config.attention_head_dim)
+            context = context.joined()
+        return context if self.config.added_kv_proj_dim is None else context.parted()
+
+    def _run(self, tokens: Tokens, times: Times, contexts: list[Context]) -> Tensor:
+        """Embed patches, go through all blocks, each with its context, and the head."""
+        temb, modulation, rotary = times
         runs = len(tokens.timesteps) if tokens.timestep_index is None else 1
         # Under autocast the residual stream stays fp32: fewer casts than in bf16, and no rounding.
-        x = self.patch_embedding(tokens.patches).type_as(tokens.patches).unflatten(0, (runs, -1))
-        arguments = (context, modulation, rotary, tokens.timestep_index, tokens.segments)
-        for block in self.blocks:
+        x = self.patch_embedding(tokens.patches).type_as(tokens.patches)
+        if self.config.reference_tokens:  # without references, too: every step has all gradients
+            flag = x.new_zeros(len(x)) if tokens.reference is None else tokens.reference
+            x = torch.addcmul(x, flag[:, None].type_as(x), self.reference_embedding)
+        elif tokens.reference is not None:
+            raise ValueError("there are reference tokens, but reference_tokens is False")
+        x = x.unflatten(0, (runs, -1))
+        for block, context in zip(self.blocks, contexts, strict=True):
+            arguments = (context, modulation, rotary, tokens.timestep_index, tokens.segments)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 x = self._gradient_checkpointing_func(block, x, *arguments)
             else:
                 x = block(x, *arguments)
         shift, scale = (self.scale_shift_table + temb[:, None]).unbind(1)
-        x = modulated_norm(x, shift, scale, tokens.timestep_index, self.config.eps)
+        x = affine_norm(x, 1 + scale, shift, tokens.timestep_index, self.config.eps)
         out: Tensor = self.proj_out(x.to(modulation.dtype)).flatten(0, 1)
         return out
 
@@ -315,30 +398,3 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin
                 f"image segments are {image_segments.lengths} long; "
                 f"this model's pos_embed_seq_len asks for {wanted} rows a clip"
             )
-
-
-def _join(context: Context) -> Context:
-    """Put every clip's image tokens in front of its text."""
-    assert context.image is not None and context.image_segments is not None
-    image = context.image.split(context.image_segments.lengths)
-    text = context.text.split(context.text_segments.lengths)
-    clips = [torch.cat(pair) for pair in zip(image, text, strict=True)]
-    return Context(torch.cat(clips), Segments(tuple(map(len, clips))))
-
-
-def _part(context: Context) -> Context:
-    """Take the last 512 rows of every clip's context for its text and those before for its image.
-
-    I2V-2.1 weights are only ever used with text padded to 512 rows; the rule, and what it does
-    to other lengths, is diffusers'.
-    """
-    clips = context.text.split(context.text_segments.lengths)
-    cuts = [len(clip) - WAN_TEXT_LENGTH for clip in clips]
-    text = [clip[cut:] for clip, cut in zip(clips, cuts, strict=True)]
-    image = [clip[:cut] for clip, cut in zip(clips, cuts, strict=True)]
-    return Context(
-        torch.cat(text),
-        Segments(tuple(map(len, text))),
-        torch.cat(image),
-        Segments(tuple(map(len, image))),
-    )

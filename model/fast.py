@@ -1,0 +1,176 @@
+"""Lays a loaded network out so that it runs quicker with the same answer, and undoes it.
+
+What a layout changes: queries, keys and values of self-attention come of one product; on CUDA, and
+compiled, the rows of queries and keys are so ordered that what rotary embedding turns together lies
+in two halves of a head; on a CPU linear layers are oneDNN's, their weights in the order in which it
+reads them, the feed-forward's GELU is within its product, and attention over many bf16 keys goes by
+chunks. What the steps of a video share (`model.context`) needs no layout.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.attention import attend, width
+from model.kernels import norm_rotate
+from model.layers import GELU
+from model.tokens import Segments
+from model.transformer import SelfAttention, SpacetimeTransformer
+
+
+def prepare_for_inference(
+    network: SpacetimeTransformer, device: torch.device | None = None, compiled: bool = False
+) -> None:
+    """Lay a network out for sampling: without gradients, saving and adapters.
+
+    Weights are moved, not copied: it takes no more memory. `restore` puts them back bit by bit.
+
+    Args:
+        device: where it will compute; None: where it is.
+        compiled: whether each block is compiled by torch, when it first meets a shape.
+    """
+    on_cpu = (device or network.device).type == "cpu"
+    blocks: Any = network.blocks
+    for block in blocks:
+        block.attn1 = FusedAttention(block.attn1, halves=compiled or not on_cpu)
+        if compiled:
+            block.compile()
+        elif on_cpu and torch.backends.mkldnn.is_available():
+            _pack(block)
+
+
+def restore(network: SpacetimeTransformer) -> None:
+    """Undo `prepare_for_inference`."""
+    blocks: Any = network.blocks
+    for block in blocks:
+        _unpack(block)
+        block.attn1 = block.attn1.plain()
+        block._compiled_call_impl = None  # as before `compile`, which torch does not undo itself
+
+
+def is_prepared(network: nn.Module) -> bool:
+    """Whether a network is laid out by `prepare_for_inference`."""
+    blocks = getattr(network, "blocks", ())
+    return any(isinstance(getattr(block, "attn1", None), FusedAttention) for block in blocks)
+
+
+def is_compiled(network: nn.Module) -> bool:
+    """Whether the blocks of a network are compiled."""
+    return any(block._compiled_call_impl is not None for block in getattr(network, "blocks", ()))
+
+
+class FusedAttention(nn.Module):
+    """Self-attention whose queries, keys and values are one product.
+
+    halves: whether its rows are ordered so that rotary embedding turns halves of a head.
+    """
+
+    def __init__(self, attention: SelfAttention, halves: bool) -> None:
+        super().__init__()
+        self.attention = attention
+        self.halves = halves
+        self.linears = [attention.to_q, attention.to_k, attention.to_v]
+        self.rms = [attention.norm_q, attention.norm_k]
+        self.trained = attention.to_q.weight.requires_grad
+        order = self._order()
+        self.norms = _frozen(torch.stack([norm.weight.detach()[order] for norm in self.rms]))
+        self.qkv = nn.Linear(len(order), 3 * len(order), device="meta")
+        for name in ("weight", "bias"):
+            q, k, v = (getattr(linear, name).detach() for linear in self.linears)
+            setattr(self.qkv, name, _frozen(torch.cat([q[order], k[order], v])))
+        for module in (*self.linears, *self.rms):
+            for name, _ in list(module.named_parameters()):
+                setattr(module, name, None)
+
+    def _order(self) -> Tensor:
+        """Of each head's channels the first of all pairs that turn, then the second."""
+        channels = torch.arange(self.attention.to_q.out_features)
+        if not self.halves:
+            return channels
+        return channels.view(self.attention.heads, -1, 2).transpose(1, 2).flatten()
+
+    def plain(self) -> SelfAttention:
+        """The attention as it was."""
+        back = self._order().argsort()
+        for name in ("weight", "bias"):
+            q, k, v = getattr(self.qkv, name).detach().chunk(3)
+            for linear, rows in zip(self.linears, (q[back], k[back], v.clone()), strict=True):
+                setattr(linear, name, nn.Parameter(rows, requires_grad=self.trained))
+        for norm, weight in zip(self.rms, self.norms.detach(), strict=True):
+            norm.weight = nn.Parameter(weight[back], requires_grad=self.trained)
+        return self.attention
+
+    def forward(self, x: Tensor, segments: Segments, rotary: Tensor) -> Tensor:
+        """Tokens `(N, d)` to their update `(N, d)`; rotary from `rotary_table`."""
+        rows = self.qkv(x).unflatten(1, (3, -1))
+        v = self.attention.split(rows[:, 2])
+        weight, eps = self.norms.float(), self.attention.norm_q.eps
+        turned = norm_rotate(rows[:, :2], weight, rotary, eps, width(v), self.halves)
+        q, k = turned.unbind(1)
+        return self.attention.merge(attend(q, k, v, segments, segments, exact=False))
+
+
+class PackedLinear(nn.Module):
+    """A linear layer, and a GELU behind it, by oneDNN, with its weight as its kernels read it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.trained = self.linear.weight.requires_grad
+        packed = self.linear.weight.detach()
+        if not packed.is_meta:
+            packed = torch.ops.mkldnn._reorder_linear_weight(packed, None)
+        self.packed = _frozen(packed)
+        self.activation = ("gelu", "tanh") if isinstance(module, GELU) else ("none", "")
+        self.linear.register_parameter("weight", None)
+
+    @property
+    def linear(self) -> nn.Linear:
+        linear = self.module.proj if isinstance(self.module, GELU) else self.module
+        assert isinstance(linear, nn.Linear)
+        return linear
+
+    def plain(self) -> nn.Module:
+        """The module as it was."""
+        weight = self.packed if self.packed.is_meta else self.packed.to_dense()
+        self.linear.weight = nn.Parameter(weight.detach(), requires_grad=self.trained)
+        return self.module
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        # Not as it lies in memory, which only oneDNN can read.
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.packed.is_mkldnn:
+            destination[f"{prefix}packed"] = self.packed.to_dense()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., dim_in)` to `(..., dim_out)`."""
+        name, form = self.activation
+        product = torch.ops.mkldnn._linear_pointwise
+        out: Tensor = product(x, self.packed, self.linear.bias, name, [], form)
+        return out
+
+
+def _frozen(x: Tensor) -> nn.Parameter:
+    return nn.Parameter(x, requires_grad=False)
+
+
+def _pack(module: nn.Module) -> None:
+    """Put a `PackedLinear` in the place of every layer within that oneDNN computes."""
+    for name, child in module.named_children():
+        gelu = isinstance(child, GELU) and child.approximate == "tanh"
+        linear = child.proj if gelu else child
+        if type(linear) is not nn.Linear:
+            _pack(child)
+        elif linear.weight is not None and linear.weight.dtype in (torch.float32, torch.bfloat16):
+            setattr(module, name, PackedLinear(child))
+
+
+def _unpack(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, PackedLinear):
+            setattr(module, name, child.plain())
+        else:
+            _unpack(child)

@@ -1,0 +1,219 @@
+"""Several checkpoints on one device: described without their weights, opened when they are asked.
+
+For a worker: `Host(models, device)`, then `descriptions()` to publish, then for each job
+`open(name, height=..., ...).generate(request)`.
+"""
+
+import gc
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import torch
+
+from model.description import ModelDescription
+from model.foreign import ForeignPipeline
+from model.foreign_description import describe_foreign
+from model.loading import PIPELINES, load, locate, outline, read_index
+from model.lora import lora_names
+from model.manifest import CheckpointError
+from model.memory import estimate, resident_weights
+from model.pipeline import GenerationRequest, Progress, Sink, Video, VideoPipeline
+from model.placement import Offload, Placement
+
+log = logging.getLogger("kinetograph.host")
+
+
+class Pipeline(Protocol):
+    """What any open checkpoint is to those who use it."""
+
+    description: ModelDescription
+
+    def generate(
+        self, request: GenerationRequest, *, sink: Sink | None = None
+    ) -> Generator[Progress | Video, None, None]:
+        """Make one video, as `VideoPipeline.generate`."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One checkpoint and how it is to be served.
+
+    Attributes:
+        name: by which it is asked; unique.
+        path: folder or hub id.
+        dtype: of text encoder and transformer, as torch names it; None: bf16 on CUDA, else fp32.
+        offload, text_device, text_int8: as in `Placement`.
+        limits, defaults: in place of the checkpoint's own, as in its `model_index.json`.
+        loras: folder of adapters.
+    """
+
+    name: str
+    path: str
+    dtype: str | None = None
+    offload: Offload = "none"
+    text_device: str | None = None
+    text_int8: bool = False
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    loras: Path | None = None
+
+    def placement(self, device: torch.device) -> Placement:
+        """Where its parts go."""
+        dtype = None if self.dtype is None else getattr(torch, self.dtype)
+        return Placement.of(device, dtype, self.offload, self.text_device, self.text_int8)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What stands in place of the same keys of `model_index.json`."""
+        return {"name": self.name, "limits": self.limits, "defaults": self.defaults}
+
+
+@dataclass(frozen=True)
+class _Known:
+    served: ServedModel
+    placement: Placement
+    description: ModelDescription
+    resident: int
+
+
+class Host:
+    """The checkpoints that one process serves; those least recently used make room for others.
+
+    Args:
+        models: the first is the default.
+        device: CUDA where there is one, else the CPU.
+        memory_limit: bytes of the device that may be used; None: what is free now.
+        compiled: whether networks are compiled, and made to before a checkpoint is given out.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ServedModel],
+        device: str | torch.device | None = None,
+        memory_limit: int | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self._compiled = compiled
+        self._device = Placement.of(device).device
+        self._limit = memory_limit or _free_memory(self._device)
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, Pipeline] = OrderedDict()
+        self._known = {model.name: self._describe(model) for model in models}
+
+    def descriptions(self) -> list[ModelDescription]:
+        """What each checkpoint can do and how much memory it takes, the default first."""
+        return [known.description for known in self._known.values()]
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The checkpoints that are open, the least recently used first."""
+        return tuple(self._open)
+
+    def open(
+        self, name: str, shape: tuple[int, int, int] | None = None, references: int = 0
+    ) -> Pipeline:
+        """A checkpoint, loaded if it is not, with room for a request of that shape.
+
+        Args:
+            name: of one of the models.
+            shape: width and height in pixels, and frames; None: those of the defaults.
+            references: frames that are shown beside the clip.
+
+        Raises:
+            CheckpointError: if it cannot be opened, or does not fit the memory limit even alone.
+        """
+        known = self._known[name]
+        size = known.description.sizes[0].split("x")
+        shape = shape or (int(size[0]), int(size[1]), known.description.num_frames[0])
+        with self._lock:
+            self._make_room(known, shape, references)
+            if name not in self._open:
+                self._open[name] = self._load(known)
+            self._open.move_to_end(name)
+            return self._open[name]
+
+    def close(self, name: str) -> None:
+        """Let go of an open checkpoint and of the memory it holds."""
+        self._open.pop(name)
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _describe(self, model: ServedModel) -> _Known:
+        try:
+            placement = replace(model.placement(self._device), compiled=self._compiled)
+            description, networks = _outline(model, placement)
+        except CheckpointError as error:
+            raise CheckpointError(f"{model.name}: {error}") from error
+        assert description.memory is not None
+        memory = replace(description.memory, limit=self._limit)
+        description = replace(description, memory=memory, loras=lora_names(model.loras))
+        return _Known(model, placement, description, resident_weights(networks, placement))
+
+    def _make_room(self, known: _Known, shape: tuple[int, int, int], references: int) -> None:
+        name = known.served.name
+        assert known.description.memory is not None
+        need = known.description.memory.peak(*shape, references)
+        width, height, frames = shape
+        log.info(
+            "%s: %.2f GB of weights stay on %s, and %d frames of %dx%d take %.2f of %.2f GB",
+            *(name, known.resident / 1e9, self._device, frames, width, height),
+            *(need / 1e9, self._limit / 1e9),
+        )
+        if need > self._limit:
+            raise CheckpointError(
+                f"{name}: {frames} frames of {width}x{height} take {need / 1e9:.2f} GB, but the "
+                f"memory limit is {self._limit / 1e9:.2f} GB; allowed are less, or offload: group"
+            )
+        for other in [other for other in self._open if other != name]:
+            held = sum(self._known[open_].resident for open_ in self._open if open_ != name)
+            if held + need <= self._limit:
+                break
+            log.info("%s makes room for %s", other, name)
+            self.close(other)
+
+    def _load(self, known: _Known) -> Pipeline:
+        model = known.served
+        if _is_wan(model):
+            parts = load(model.path, known.placement, model.told)
+            pipeline: Pipeline = VideoPipeline(*parts, model.loras)
+        else:
+            pipeline = ForeignPipeline.open(model.path, known.placement, model.told, model.loras)
+        pipeline.description = known.description
+        if known.placement.compiled and isinstance(pipeline, VideoPipeline):
+            warm_up(pipeline)
+        return pipeline
+
+
+def warm_up(pipeline: Pipeline) -> None:
+    """Make a video of two steps of the default shape, so that what compiles has compiled."""
+    begun = time.monotonic()
+    request = GenerationRequest("warm-up", num_inference_steps=2)
+    *_, _ = pipeline.generate(request)
+    name, spent = pipeline.description.name, time.monotonic() - begun
+    log.info("%s: compiled and warmed up in %.1f s", name, spent)
+
+
+def _outline(model: ServedModel, placement: Placement) -> tuple[ModelDescription, dict[str, Any]]:
+    """The description, memory included, and the networks on the meta device."""
+    if _is_wan(model):
+        parts, description = outline(model.path, placement, model.told)
+        return replace(description, memory=estimate(parts, description)), parts.networks
+    return describe_foreign(model.path, placement, model.told)
+
+
+def _is_wan(model: ServedModel) -> bool:
+    return read_index(*locate(model.path, "index")).get("_class_name") in PIPELINES
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
