@@ -5,10 +5,11 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class EMA:
-    """Averages of every parameter, in fp32, updated in place.
+    """Averages of every parameter that is trained, in fp32, updated in place.
 
     Args:
         module: the module to follow; its current values are the start.
@@ -19,7 +20,7 @@ class EMA:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self._live = dict(module.named_parameters())
+        self._live = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self.averages = {n: p.detach().clone().float() for n, p in self._live.items()}
 
     @torch.no_grad()
@@ -27,8 +28,8 @@ class EMA:
         """Move the averages towards the parameters."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        live = [p.detach().float() for p in self._live.values()]
-        torch._foreach_lerp_(list(self.averages.values()), live, 1 - decay)
+        live = [_local(p.detach()).float() for p in self._live.values()]
+        torch._foreach_lerp_([_local(a) for a in self.averages.values()], live, 1 - decay)
 
     @contextmanager
     @torch.no_grad()
@@ -46,15 +47,15 @@ class EMA:
         for name, parameter in self._live.items():
             parameter.copy_(values[name])
 
-    def state_dict(self) -> dict[str, object]:
-        """Return all that a resume needs."""
-        return {"updates": self.updates, "averages": self.averages}
-
     @torch.no_grad()
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Take over the state of another average of the same module."""
-        updates, averages = state["updates"], state["averages"]
-        assert isinstance(updates, int) and isinstance(averages, dict)
+    def load(self, averages: dict[str, Tensor], updates: int) -> None:
+        """Take over the averages of the same module."""
         self.updates = updates
         for name, average in self.averages.items():
             average.copy_(averages[name])
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor."""
+    part: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return part

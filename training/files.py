@@ -1,8 +1,12 @@
 """Folders that are there whole or not at all, and that one process has to itself."""
 
+import errno
 import fcntl
+import hashlib
 import os
+import re
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +34,33 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file that takes its name, and replaces another of it, only when it is whole."""
+    partial = file.with_name(f".{file.name}.partial-{os.getpid()}-{threading.get_ident()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left unfinished; for who has the folder to itself."""
+    for path in list(folder.rglob("*")):
+        if re.search(r"\.(partial[\d-]*|old)$", path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def fingerprint(folder: Path) -> str:
+    """Of all files of a folder, their names and contents."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(str(file.relative_to(folder)).encode())
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "blake2b").digest())
+    return digest.hexdigest()
+
+
 class RunInUse(RuntimeError):
     """Another process writes the run folder."""
 
@@ -48,3 +79,13 @@ def alone(run: Path) -> Iterator[None]:
         except BlockingIOError:
             raise RunInUse(f"run: {run} is being written by another process") from None
         yield
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether an error comes of a full disk, a quota, or a limit on the size of files.
+
+    safetensors tells the number in words.
+    """
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    number = error.errno if isinstance(error, OSError) else None
+    return number in full or any(f"os error {n})" in str(error) for n in full)

@@ -1,20 +1,24 @@
 """What is trained: the transformer and its text encoder, built, and saved as a checkpoint."""
 
-import copy
+import importlib.util
 import json
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 import world
 from model.autoencoder import VideoAutoencoder
-from model.flow import TIMESTEP_SCALE
-from model.text import build_text_encoder, build_tokenizer
+from model.text import build_text_encoder, build_tokenizer, vocabulary
+from model.tokens import Segments, Tokens
 from model.transformer import SpacetimeTransformer
 from training.config import ConfigError, TrainConfig
 from training.files import whole_folder
@@ -22,29 +26,36 @@ from world import captions
 
 
 class TextToVideo(nn.Module):
-    """Token ids and noisy latents to a velocity; one module, so that one wrapper distributes it."""
+    """Tokens and captions to a velocity; one module, so that one wrapper distributes it."""
 
-    def __init__(self, transformer: SpacetimeTransformer, text_encoder: UMT5EncoderModel) -> None:
+    def __init__(self, transformer: SpacetimeTransformer, text_encoder: nn.Module) -> None:
         super().__init__()
         self.transformer = transformer
-        self.text_encoder = text_encoder
+        self.text_encoder: Any = text_encoder  # a UMT5EncoderModel, or what stands for it
 
-    def forward(self, noisy: Tensor, t: Tensor, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """Predict the velocity.
+    def forward(
+        self, tokens: Tokens, input_ids: Tensor, mask: Tensor, image: Tensor | None = None
+    ) -> Tensor:
+        """Predict the velocity of packed tokens.
 
         Args:
-            noisy: latents `(B, C, T, h, w)`.
-            t: `(B,)` in [0, 1].
-            input_ids: `(B, L)`.
-            mask: `(B, L)`, 1 where there is text; past it the text is zeros, and these attend.
+            tokens: N tokens of S segments, or of S and one of padding.
+            input_ids: `(S, L)`, or what else the text encoder takes, `(S, L, ...)`.
+            mask: `(S, L)`, 1 where there is text; past it the text is zeros, and these attend.
+            image: image tokens `(S, n, D)`, for a network that reads them.
 
         Returns:
-            `(B, C, T, h, w)`, fp32.
+            `(N, pt·ph·pw·C)`, fp32.
         """
         text = self.text_encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state
-        text = text * mask.unsqueeze(-1)
-        prediction = self.transformer(noisy, t * TIMESTEP_SCALE, text, return_dict=False)[0]
-        velocity: Tensor = prediction.float()
+        text = (text * mask.unsqueeze(-1)).flatten(0, 1)
+        count, length = mask.shape
+        padding = (0,) * (len(tokens.segments) - count)
+        segments = Segments((length,) * count + padding)
+        shown = () if image is None else (
+            image.flatten(0, 1), Segments((image.shape[1],) * count + padding)
+        )  # fmt: skip
+        velocity: Tensor = self.transformer.forward_tokens(tokens, text, segments, *shown).float()
         return velocity
 
 
@@ -55,7 +66,10 @@ def build(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, channels: int
     every block is ungated (Peebles and Xie, 2023, §3.2, adaLN-zero).
     """
     if config.init_from:
-        return _open(config.init_from)
+        network = _open(config.init_from, len(tokenizer), config.network.reference_tokens)
+        if config.teaches_text:  # one that has settled on a bag of words does not leave it
+            network.text_encoder = build_text_encoder(len(tokenizer))
+        return network
     shape = config.network
     text_encoder = build_text_encoder(len(tokenizer))
     transformer = SpacetimeTransformer(
@@ -67,6 +81,7 @@ def build(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, channels: int
         text_dim=text_encoder.config.d_model,
         in_channels=channels,
         out_channels=channels,
+        reference_tokens=shape.reference_tokens,
     )
     for layer in (transformer.proj_out, transformer.condition_embedder.time_proj):
         nn.init.zeros_(layer.weight)
@@ -74,11 +89,19 @@ def build(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, channels: int
     return TextToVideo(transformer, text_encoder)
 
 
-def _open(folder: Path) -> TextToVideo:
-    return TextToVideo(
-        SpacetimeTransformer.from_pretrained(folder / "transformer", torch_dtype=torch.float32),
-        UMT5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
+def _open(folder: Path, vocabulary_size: int, reference_tokens: bool) -> TextToVideo:
+    """Open a checkpoint's two networks; words new to it start near the mean of those it knows."""
+    transformer = SpacetimeTransformer.from_pretrained(
+        folder / "transformer", torch_dtype=torch.float32
     )
+    if reference_tokens and not transformer.config.reference_tokens:
+        known = transformer
+        transformer = SpacetimeTransformer.from_config(known.config, reference_tokens=True)
+        transformer.load_state_dict(known.state_dict(), strict=False)
+    text_encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    if vocabulary_size > text_encoder.config.vocab_size:
+        text_encoder.resize_token_embeddings(vocabulary_size)
+    return TextToVideo(transformer, text_encoder)
 
 
 def check_start(config: TrainConfig) -> None:
@@ -92,10 +115,17 @@ def check_start(config: TrainConfig) -> None:
             f"data.autoencoder: {config.data.autoencoder} holds no autoencoder; allowed is a "
             "folder that training/train_autoencoder.py wrote, or model/pretrained/vae"
         )
+    if config.tracker == "wandb" and importlib.util.find_spec("wandb") is None:
+        raise ConfigError(
+            "tracker: wandb is not installed (pip install '.[wandb]'); allowed without it is "
+            "'tensorboard'"
+        )
     if not config.init_from:
         return
     if not (config.init_from / "model_index.json").is_file():
         raise ConfigError(f"init_from: {config.init_from} holds no model_index.json")
+    if config.text.cached:
+        return
     length = json.loads((config.init_from / "model_index.json").read_text())["max_sequence_length"]
     if length != config.network.max_sequence_length:
         raise ConfigError(
@@ -112,36 +142,77 @@ def check_start(config: TrainConfig) -> None:
         )
 
 
-def build_world_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
-    """Return the word-level tokenizer of everything the world's captions say."""
+def build_world_tokenizer(
+    config: TrainConfig, others: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
+    """Return the word-level tokenizer of everything the world's captions say, and some others.
+
+    A start's words keep their ids; what the world says besides comes after them.
+    """
+    words = captions.words(config.data.known)
+    said = {word for text in others for word in re.findall(r"\w+", text.lower())}
+    words += sorted(said - set(words) - captions.SYNONYMS.keys())
     if config.init_from:
-        return PreTrainedTokenizerFast.from_pretrained(config.init_from / "tokenizer")
-    return build_tokenizer(captions.words(), captions.SYNONYMS)
+        start = PreTrainedTokenizerFast.from_pretrained(config.init_from / "tokenizer")
+        known = vocabulary(start)
+        words = known + [word for word in words if word not in known]
+    return build_tokenizer(words, captions.SYNONYMS)
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], config: TrainConfig
+) -> tuple[Tensor, Tensor]:
+    """Return ids and masks `(1 + N, L)` of N texts; row 0 is the empty one, for text dropout."""
+    encoded = tokenizer(
+        ["", *texts],
+        padding="max_length",
+        max_length=config.network.max_sequence_length,
+        truncation=True,
+        return_tensors="pt",
+    )
+    return encoded.input_ids, encoded.attention_mask
 
 
 def export(
-    folder: Path, network: TextToVideo, tokenizer: PreTrainedTokenizerFast, config: TrainConfig
+    folder: Path,
+    network: TextToVideo,
+    tokenizer: PreTrainedTokenizerFast,
+    config: TrainConfig,
+    told_of_data: Mapping[str, object],
+    examples: Sequence[str],
 ) -> None:
-    """Write a standard diffusers folder, whole or not at all.
+    """Write a standard diffusers folder, whole or not at all; all processes call it, one writes.
+
+    What is told of prepared data, and examples of it, stand in place of the world's.
 
     The transformer is stored in bf16, in files of at most 15 MB. The small text encoder stays fp32,
     because transformers opens weights in the dtype they are stored in, and diffusers in fp32.
     """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = get_model_state_dict(network, options=options)
+    if dist.is_initialized() and dist.get_rank():
+        return
+    told = {name: v for name, v in network.transformer.config.items() if not name.startswith("_")}
+    whole = TextToVideo(
+        SpacetimeTransformer(**told),  # without the folder that it came from
+        UMT5EncoderModel(network.text_encoder.config),
+    )
+    whole.load_state_dict(weights)
+    known = config.data.known
     with whole_folder(folder) as partial:
         shutil.copytree(config.data.autoencoder, partial / "vae")
-        transformer = copy.deepcopy(network.transformer)
-        for parameter in transformer.parameters():
+        for parameter in whole.transformer.parameters():
             parameter.data = parameter.data.bfloat16()
-        transformer.save_pretrained(partial / "transformer", max_shard_size="15MB")
-        network.text_encoder.save_pretrained(partial / "text_encoder")
+        whole.transformer.save_pretrained(partial / "transformer", max_shard_size="15MB")
+        whole.text_encoder.save_pretrained(partial / "text_encoder")
         tokenizer.save_pretrained(partial / "tokenizer")
         scheduler = FlowMatchEulerDiscreteScheduler(shift=config.sampling.shift)
         scheduler.save_pretrained(partial / "scheduler")
-        _write_json(partial / "model_index.json", _index(config))
+        _write_json(partial / "model_index.json", _index(config) | dict(told_of_data))
         told = {
-            "words": sorted([*captions.words(), *captions.SYNONYMS]),
-            "grammar": captions.grammar(),
-            "examples": captions.examples(),
+            "words": sorted([*captions.words(known), *captions.SYNONYMS]),
+            "grammar": captions.grammar(known),
+            "examples": list(examples) or captions.examples(known),
         }
         _write_json(partial / "examples.json", told)
 
@@ -159,9 +230,12 @@ def _index(config: TrainConfig) -> dict[str, object]:
         "text_encoder": ["transformers", "UMT5EncoderModel"],
         "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-        "capabilities": ["text"],
         "max_sequence_length": config.network.max_sequence_length,
-        "limits": {"sizes": ["64x64"], "num_frames": [world.NUM_FRAMES], "fps": world.FPS},
+        "limits": {
+            "sizes": list(config.data.sizes),
+            "num_frames": list(config.data.frames),
+            "fps": world.FPS,
+        },
         "defaults": {
             "num_inference_steps": config.sampling.num_inference_steps,
             "guidance_scale": config.sampling.guidance_scale,

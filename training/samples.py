@@ -4,23 +4,40 @@ python -m training.samples model/pretrained -o sheet.png
 """
 
 import argparse
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from model.pipeline import GenerationRequest, VideoPipeline
-from world import captions
 from world.sheet import contact_sheet
 
 SEED = 1
+SCALE = 2
 
 
-def write_sheet(checkpoint: Path, path: Path, scale: int = 2) -> None:
-    """Draw the prompts with the checkpoint and save the sheet as a PNG."""
+Clip = tuple[int, str, NDArray[np.uint8]]
+"""The place of a prompt among all, the prompt, and the frames `(T, H, W, 3)` drawn for it."""
+
+
+def draw_clips(checkpoint: Path) -> Iterator[Clip]:
+    """Draw the example prompts of a checkpoint."""
     pipeline = VideoPipeline.from_pretrained(checkpoint)
-    rows = [
-        (prompt, pipeline.render(GenerationRequest(prompt, seed=SEED)).frames)
-        for prompt in captions.examples()
-    ]
-    contact_sheet(rows, scale).save(path)
+    for place, prompt in enumerate(pipeline.description.examples or ()):
+        yield place, prompt, draw(pipeline, GenerationRequest(prompt, seed=SEED))
+
+
+def draw(pipeline: VideoPipeline, request: GenerationRequest) -> NDArray[np.uint8]:
+    """Draw one clip, `(T, H, W, 3)`."""
+    return pipeline.render(request).frames
+
+
+def lay_out(clips: Iterable[Clip]) -> Image.Image:
+    """The contact sheet of clips, in the order of their places."""
+    ordered = sorted(clips, key=lambda clip: clip[0])
+    return contact_sheet([(prompt, frames) for _, prompt, frames in ordered], SCALE)
 
 
 if __name__ == "__main__":
@@ -28,4 +45,4 @@ if __name__ == "__main__":
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    write_sheet(options.checkpoint, options.output)
+    lay_out(draw_clips(options.checkpoint)).save(options.output)

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import AdamW
 
+import world
 from model.autoencoder import BLOCK, VideoAutoencoder, to_blocks
 from training.config import AutoencoderConfig, parse_arguments
 from training.data.cache import render_clip
@@ -119,7 +120,7 @@ def render(config: AutoencoderConfig, purpose: str, index: int) -> Tensor:
     """
     pick = torch.randint(2**40, 2**41, (), generator=generator(config.seed, purpose, index))
     family = config.families[index % len(config.families)]
-    return render_clip(family, int(pick), held_out=purpose == "evaluation")[1]
+    return render_clip(world.sample(family, int(pick), held_out=purpose == "evaluation"))
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""From files of video to a data set: found, cut, scored, captioned, encoded, and reported on."""
