@@ -33,7 +33,9 @@ def run(model: str, prompt: str | None, output: Path) -> None:
     Raises:
         DemoFailed: if any of it does not work. Nothing that was started is left running.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Both, whatever was inherited: a shell has its background jobs ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     print(f"Starting the service with {model} ...", flush=True)
     with tempfile.TemporaryDirectory(prefix="kinetograph-demo-") as data:
         begun = time.perf_counter()

@@ -1,17 +1,26 @@
 """Errors on the wire: one envelope, and a request id, whatever went wrong and wherever."""
 
+import errno
 import logging
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.logs import about
+from serving.tracing import span
+
 log = logging.getLogger("kinetograph.api")
+
+METHODS = {"GET", "HEAD", "POST", "DELETE"}
+"""Those of our routes."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ApiError(Exception):
@@ -66,6 +75,23 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
     return from_status(error.status_code, detail, error.headers).response()
 
 
+async def on_database_unavailable(_request: Request, error: Exception) -> JSONResponse:
+    """Exception handler for `serving.database.UNAVAILABLE`, which a retry may find back."""
+    log.warning("The database cannot be reached: %s", type(error).__name__)
+    message, headers = "The database cannot be reached; try again.", {"retry-after": "2"}
+    refusal = ApiError(message, code="database_unavailable", status=503, headers=headers)
+    return refusal.response()
+
+
+async def on_os_error(_request: Request, error: Exception) -> JSONResponse:
+    """Exception handler for `OSError`: says it when the disk is full."""
+    if not isinstance(error, OSError) or error.errno not in FULL:
+        raise error
+    log.warning("The upload cannot be stored: %s", error.strerror)
+    message, headers = f"The upload cannot be stored: {error.strerror}.", {"retry-after": "60"}
+    return ApiError(message, code="storage_full", status=507, headers=headers).response()
+
+
 class Envelope:
     """Outermost ASGI layer: names every request, and leaves no error without the envelope."""
 
@@ -75,7 +101,12 @@ class Envelope:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        request_id = f"req_{uuid4().hex}"
+        request_id = scope["request_id"] = f"req_{uuid4().hex}"
+        with about(request_id=request_id), span("request"):
+            await self._answer(scope, receive, send, request_id)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        begun = time.perf_counter()
         started = False
         replaced: JSONResponse | None = None
 
@@ -87,6 +118,7 @@ class Envelope:
                     replaced = replacement
                     return
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                _note(scope, message["status"], time.perf_counter() - begun)
             elif replaced is not None:
                 if not message.get("more_body"):
                     response, replaced = replaced, None
@@ -96,12 +128,24 @@ class Envelope:
 
         try:
             await self._app(scope, receive, tagged)
+        except ClientDisconnect:  # nobody is left to tell
+            log.info("request %s was given up", request_id)
         except Exception:
             log.exception("request %s failed", request_id)
             if started:
                 raise
             error = ApiError("The server made a mistake.", code="internal_error", status=500)
             await error.response()(scope, receive, tagged)
+
+
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    """Count and log an answer, by its route: what the client wrote is not told."""
+    route = getattr(scope.get("route"), "path", "none")
+    method = scope["method"] if scope["method"] in METHODS else "other"
+    if "app" in scope:  # else it is around something else than the service
+        scope["app"].state.service.metrics.note(method, route, status, seconds)
+    facts = {"method": method, "route": route, "status": status}
+    log.info("answered", extra=facts | {"seconds": round(seconds, 4)})
 
 
 def _replacement(start: Message) -> JSONResponse | None:

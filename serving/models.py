@@ -4,16 +4,17 @@ The API and `kinetograph generate` both ask `resolve`, which knows checkpoints o
 descriptions they publish as JSON.
 """
 
-import difflib
 import math
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypedDict
+from dataclasses import dataclass, replace
+from typing import Any, NotRequired, TypedDict
 
 from serving.errors import ApiError, not_supported
+from serving.memory import Memory, Shape, fits, gigabytes, peak, shorter, smaller
 from serving.schema import CreateVideo
+from serving.vocabulary import nearest_prompt, unknown_words
 
 ALIASES = (
     *("sora-2", "sora-2-pro"),
@@ -26,7 +27,10 @@ SMALL, ENLARGE = 256, 8
 
 
 class Description(TypedDict):
-    """`model.description.ModelDescription` as JSON; its docstring says what the fields mean."""
+    """`model.description.ModelDescription` as JSON; its docstring says what the fields mean.
+
+    Besides, aliases: further names, by which it is asked as leniently as by no name.
+    """
 
     name: str
     capabilities: list[str]
@@ -43,6 +47,9 @@ class Description(TypedDict):
     grammar: list[str] | None
     examples: list[str] | None
     parameters: int
+    loras: NotRequired[Sequence[str]]
+    memory: NotRequired[Memory | None]
+    aliases: NotRequired[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,11 @@ class Resolved:
     """A request with every choice made: what will be rendered, and what the file will be.
 
     width and height are those of the render, in pixels; the file's are `scale` times as large.
-    None leaves a number of the sampler to the checkpoint.
+    None leaves a number of the sampler to the checkpoint. strength is that of the video that the
+    render starts from, if it does. rewritten_prompt is what is rendered in place of prompt, once a
+    worker has had it rewritten. shots: prompt, num_frames and join of each, if there are several.
+    file_frames: what the file has, once it is made and has not num_frames. references: frames that
+    the model is shown beside the clip, at most.
     """
 
     model: str
@@ -67,6 +78,13 @@ class Resolved:
     guidance_scale_2: float | None
     flow_shift: float | None
     warnings: list[str]
+    strength: float | None = None
+    lora: str | None = None
+    rewritten_prompt: str | None = None
+    shots: list[dict[str, Any]] | None = None
+    loop: bool = False
+    file_frames: int | None = None
+    references: int = 0
 
     @property
     def size(self) -> str:
@@ -79,35 +97,50 @@ class Resolved:
         return f"{self.width}x{self.height}"
 
     @property
+    def longest(self) -> int:
+        """The most frames that are drawn at once."""
+        return max((shot["num_frames"] for shot in self.shots or ()), default=self.num_frames)
+
+    @property
+    def frames(self) -> int:
+        """The length of the file."""
+        return self.file_frames or self.num_frames
+
+    @property
     def seconds(self) -> str:
         """Duration of the file as the shortest decimal."""
-        return shortest_decimal(self.num_frames / self.fps)
+        return shortest_decimal(self.frames / self.fps)
 
 
-def resolve(request: CreateVideo, models: Sequence[Description]) -> Resolved:
+def resolve(request: CreateVideo, models: Sequence[Description], joining: bool = False) -> Resolved:
     """Make every choice that `request` leaves open; the first of `models` is the default.
 
     A model asked by its own name is taken at its word: what it cannot do is refused, with what
     it can. Asked through an alias, or not named at all, the nearest it can do is done, and
-    `warnings` says each change.
+    `warnings` says each change. joining: whether it leads into a video that is given.
 
     Raises:
         ApiError: naming the field, its value and what is allowed.
     """
-    model = _choose(request.model, models)
-    _check_abilities(request, model)
-    lenient = request.model is None or request.model in ALIASES
+    model = choose(request.model, models)
+    check_abilities(request, model)
+    lenient = request.model != model["name"]
     warnings: list[str] = []
     width, height, scale = _size(request, model, lenient, warnings)
     fps = request.fps or model["fps"]
+    frames = _frames(request, model, fps, lenient, warnings)
+    references = _references(request, frames, model, joining)
+    shape = _fit(Shape(width, height, frames, references), model, fps, lenient, warnings)
+    if (shape.width, shape.height) != (width, height):
+        scale = _enlargement(shape.width, shape.height)
     return Resolved(
         model=model["name"],
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
-        width=width,
-        height=height,
+        width=shape.width,
+        height=shape.height,
         scale=scale,
-        num_frames=_frames(request, model, fps, lenient, warnings),
+        num_frames=shape.num_frames,
         fps=fps,
         seed=secrets.randbelow(2**31) if request.seed is None else request.seed,
         num_inference_steps=request.num_inference_steps or model["num_inference_steps"],
@@ -115,31 +148,111 @@ def resolve(request: CreateVideo, models: Sequence[Description]) -> Resolved:
         guidance_scale_2=request.guidance_scale_2,
         flow_shift=request.flow_shift,
         warnings=warnings + prompt_warnings(request.prompt, model),
+        lora=_lora(request, model),
+        loop=request.loop,
+        references=references,
     )
 
 
-def _choose(name: str | None, models: Sequence[Description]) -> Description:
+def choose(name: str | None, models: Sequence[Description]) -> Description:
+    """The model of that name or alias, the first if none. Raises ApiError if there is no such."""
     if name is None or name in ALIASES:
         return models[0]
     for model in models:
         if model["name"] == name:
             return model
+    for model in models:
+        if name in model.get("aliases", ()):
+            return model
     known = ", ".join(model["name"] for model in models)
-    message = f"model must be one of {known}, or an alias ({', '.join(ALIASES)}), not {name!r}."
+    aliases = [*ALIASES, *(alias for model in models for alias in model.get("aliases", ()))]
+    message = f"model must be one of {known}, or an alias ({', '.join(aliases)}), not {name!r}."
     raise ApiError(message, param="model", code="model_not_found")
 
 
-def _check_abilities(request: CreateVideo, model: Description) -> None:
+def check_abilities(request: CreateVideo, model: Description) -> None:
+    """Raise ApiError for what a request starts from, or needs, that the model cannot."""
     name = model["name"]
-    if "text" not in model["capabilities"]:
-        message = f"model {name} starts from an image, which this service does not take yet."
-        raise not_supported(message, "model")
+    if request.last_frame is not None and "last_frame" not in model["capabilities"]:
+        raise not_supported(f"last_frame is not supported by {name}.", "last_frame")
+    if request.loop and "loop" not in model["capabilities"]:
+        raise not_supported(f"loop is not supported by {name}.", "loop")
+    if request.loop and request.input_reference is None:
+        message = "loop needs input_reference, the frame to which the end leads back."
+        raise ApiError(message, param="loop")
+    if request.input_reference is not None and "first_frame" not in model["capabilities"]:
+        message = f"input_reference is not supported by {name}, which cannot start from an image."
+        raise not_supported(message, "input_reference")
+    if request.input_reference is None and "text" not in model["capabilities"]:
+        message = f"input_reference is missing; {name} starts from an image."
+        raise ApiError(message, param="input_reference", code="missing_required_parameter")
     if request.guidance_scale_2 is not None and "two_experts" not in model["capabilities"]:
         message = f"guidance_scale_2 must be left out for {name}, which has one expert."
         raise ApiError(message, param="guidance_scale_2")
     if request.flow_shift is not None and model["flow_shift"] is None:
         message = f"flow_shift must be left out for {name}, whose scheduler has none to set."
         raise ApiError(message, param="flow_shift")
+
+
+def _references(request: CreateVideo, frames: int, model: Description, joining: bool) -> int:
+    """Frames that are shown beside the clip, at most; `model.conditions` lays them out."""
+    if not joining:
+        return int(request.loop or request.last_frame is not None)
+    memory = model.get("memory")
+    latent_frames = (frames - 1) // (memory["frames_per_latent"] if memory else 1) + 1
+    return math.ceil(latent_frames / 4)
+
+
+def _lora(request: CreateVideo, model: Description) -> str | None:
+    known = model.get("loras", ())
+    if request.lora is None or request.lora in known:
+        return request.lora
+    allowed = f"be one of {', '.join(known)}" if known else "be left out"
+    message = f"lora must {allowed} for {model['name']}, not {request.lora!r}."
+    raise ApiError(message, param="lora", code="lora_not_found")
+
+
+def _fit(shape: Shape, model: Description, fps: int, lenient: bool, warnings: list[str]) -> Shape:
+    """`shape` if the device has memory for it; leniently, the nearest that it has memory for."""
+    memory = model.get("memory")
+    if memory is None or fits(memory, shape):
+        return shape
+    problem = (
+        f"{shape.num_frames} frames of {shape.width}x{shape.height} take "
+        f"{gigabytes(peak(memory, shape))} of memory, and {model['name']} has "
+        f"{gigabytes(memory['limit'] or 0)}"
+    )
+    if not (within := _within(memory, shape, model)):
+        message = f"{problem}; nothing that it makes fits."
+        raise ApiError(message, param="size", code="insufficient_memory")
+    if lenient:
+        warnings.append(f"memory: {problem}; lowered {_changes(shape, within[0], fps)}.")
+        return within[0]
+    advice = ", or ".join(_changes(shape, other, fps) for other in within)
+    param = "size" if within[0].num_frames == shape.num_frames else "num_frames"
+    raise ApiError(f"{problem}; lower {advice}.", param=param, code="insufficient_memory")
+
+
+def _within(memory: Memory, shape: Shape, model: Description) -> list[Shape]:
+    """What fits and is nearest: shorter, smaller, or, where neither is enough, both."""
+    sizes = [_parse_size(size) for size in model["sizes"]]
+    multiple, lengths = model["size_multiple"], sorted(model["num_frames"], reverse=True)
+    nearest = [shorter(memory, shape, lengths), smaller(memory, shape, sizes, multiple)]
+    if not any(nearest):
+        briefer = (replace(shape, num_frames=n) for n in lengths if n < shape.num_frames)
+        both = (smaller(memory, brief, sizes, multiple) for brief in briefer)
+        nearest = [next(filter(None, both), None)]
+    return [other for other in nearest if other]
+
+
+def _changes(shape: Shape, other: Shape, fps: int) -> str:
+    changes = []
+    if other.num_frames != shape.num_frames:
+        seconds = shortest_decimal(other.num_frames / fps)
+        changes.append(f"num_frames to {other.num_frames} (seconds to {seconds})")
+    if other.area != shape.area:
+        changes.append(f"size to {other.width}x{other.height}")
+    return " and ".join(changes)
 
 
 def _size(
@@ -245,30 +358,6 @@ def _asked_frames(request: CreateVideo, fps: int) -> tuple[str, float | None]:
 def shortest_decimal(value: float) -> str:
     """The fewest digits that read back as `value`: "2.125", "4"."""
     return repr(float(value)).removesuffix(".0")
-
-
-def unknown_words(prompt: str, words: Sequence[str]) -> list[str]:
-    """The words of `prompt` that are not among `words`, each once, in order.
-
-    Split as the word-level tokenizer splits: lower case, runs of letters and digits. Punctuation
-    that no prompt was trained with is not worth a warning.
-    """
-    known = set(words)
-    return list(dict.fromkeys(w for w in re.findall(r"\w+", prompt.lower()) if w not in known))
-
-
-def nearest_prompt(prompt: str, examples: Sequence[str]) -> str:
-    """The one of `examples` that shares most words with `prompt`, in most nearly its order.
-
-    Letters break ties, so that a misspelt word still pulls its prompt near.
-    """
-
-    def likeness(example: str) -> tuple[float, float]:
-        by_word = difflib.SequenceMatcher(None, prompt.lower().split(), example.lower().split())
-        by_letter = difflib.SequenceMatcher(None, prompt.lower(), example.lower())
-        return by_word.ratio(), by_letter.ratio()
-
-    return max(examples, key=likeness)
 
 
 def prompt_warnings(prompt: str, model: Description) -> list[str]:

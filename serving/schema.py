@@ -1,200 +1,387 @@
-"""The wire: what a request may say and what an answer looks like.
+"""What a request may say. One class a route, for JSON and for forms, and for the published schema.
 
-The shapes are those of OpenAI's Videos API, so that its clients work unchanged.
+The names are those of OpenAI's Videos API, so that its clients work unchanged, and beyond them
+those that its open-source peers agree on.
 """
 
-import difflib
-import unicodedata
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from serving.errors import ApiError, not_supported
-
-# Spoken of in the contract or by our peers, and not built yet: refused by name, never ignored.
-NOT_SUPPORTED = (
-    *("input_reference", "first_frame", "last_frame", "mask", "loop", "lora", "priority"),
-    "webhook_url",
+from fastapi import UploadFile
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
 )
 
-
-def _clean_text(text: str) -> str:
-    text = unicodedata.normalize("NFC", text)
-    # Cc: controls, which databases and logs trip over; Cs: lone surrogates, which UTF-8 has not.
-    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\r" for c in text):
-        raise ValueError("control character")
-    return text
+from serving.errors import not_supported
+from serving.fields import Fields, option
+from serving.values import Decimal, Prompt, Shot, Text, as_list, as_object
 
 
-def _filled(text: str) -> str:
-    if not text.strip():
-        raise ValueError("empty")
-    return text
+def _image_reference(value: Any) -> Any:
+    value = as_object(value)
+    if not isinstance(value, Mapping):
+        return value
+    if "file_id" in value:
+        message = "input_reference[file_id] is not supported, as there is no Files API; send the "
+        raise not_supported(message + "image itself or its data URL.", "input_reference")
+    return value
 
 
-def _number_as_text(value: Any) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return str(value) if number else value
+def _lora_name(value: Any) -> Any:
+    value = as_object(value)
+    return value["name"] if isinstance(value, Mapping) and set(value) == {"name"} else value
 
 
-def _positive(number: str | None) -> str | None:
-    if number is not None and float(number) <= 0:
-        raise ValueError("not positive")
-    return number
-
-
-Text = Annotated[str, Field(max_length=32_000), AfterValidator(_clean_text)]
-
-
-class Fields(BaseModel):
-    """Named values of a request. Each field's description completes "`field` must be ..."."""
+class ImageReference(BaseModel):
+    """An image within the request, or on the web."""
 
     model_config = ConfigDict(extra="forbid")
-
-    @classmethod
-    def parse(cls, fields: Mapping[str, Any]) -> Self:
-        """What `fields` spell, or an `ApiError` that names the first bad field."""
-        given = {name: value for name, value in fields.items() if value is not None}
-        if unknown := [name for name in given if name not in cls.model_fields]:
-            raise cls._unknown(unknown[0])
-        try:
-            return cls.model_validate(given)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            raise cls._invalid(str(problem["loc"][0]), problem["type"], problem["input"]) from None
-
-    @classmethod
-    def _unknown(cls, name: str) -> ApiError:
-        if name in NOT_SUPPORTED:
-            return not_supported(f"{name} is not supported by this service.", name)
-        near = difflib.get_close_matches(name, cls.model_fields, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(cls.model_fields)}."
-        message = f"{_short(name)} is not a field of this request; {hint}"
-        return ApiError(message, param=name, code="unknown_parameter")
-
-    @classmethod
-    def _invalid(cls, name: str, problem: str, value: Any) -> ApiError:
-        allowed = cls.model_fields[name].description
-        if problem == "missing":
-            message = f"{name} is missing; it must be {allowed}."
-            return ApiError(message, param=name, code="missing_required_parameter")
-        return ApiError(f"{name} must be {allowed}, not {_short(value)}.", param=name)
-
-
-class CreateVideo(Fields):
-    """A request to make a video."""
-
-    prompt: Annotated[Text, AfterValidator(_filled)] = Field(
-        description="text of 1 to 32000 characters, without control characters"
+    image_url: str = Field(
+        description="A base64 data URL of a PNG, JPEG or WebP image, or its https address.",
+        examples=["data:image/png;base64,iVBORw0KGgo="],
+        pattern=r"(?i)^(data:|https?://)",
     )
-    negative_prompt: Text = Field(
-        "", description="text of at most 32000 characters, without control characters"
+
+
+class VideoAddress(BaseModel):
+    """A video within the request, or on the web."""
+
+    model_config = ConfigDict(extra="forbid")
+    video_url: str = Field(
+        description="A base64 data URL of an MP4 or WebM video, or its https address.",
+        examples=["https://example.com/clip.mp4"],
+        pattern=r"(?i)^(data:|https?://)",
     )
-    model: str | None = Field(None, description="the name of a model")
-    size: str | None = Field(
+
+
+class VideoReference(BaseModel):
+    """A video that this service has made."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: str = Field(description="The id of a completed video.", examples=["video_0a1b2c3d"])
+
+
+class Prompted(Fields):
+    """What every request for a video may say: the words, and how they are followed."""
+
+    prompt: Prompt = option(
+        ...,
+        "What should be seen, in any language, UTF-8; kept in Unicode form NFC.",
+        "text of 1 to 32000 characters, without control characters",
+        "a red ball bounces",
+    )
+    negative_prompt: Text = option(
+        "",
+        "What guidance leads away from; without effect where guidance_scale is at most 1.",
+        "text of at most 32000 characters, without control characters",
+        "blurred",
+    )
+    seed: int | None = option(
         None,
+        "Seed of the initial noise; drawn at random, and told, if not given.",
+        "a whole number from 0 to 9223372036854775807",
+        7,
+        ge=0,
+        le=2**63 - 1,
+    )
+    num_inference_steps: int | None = option(
+        None,
+        "Denoising steps of the sampler; the model's default if not given.",
+        "a whole number from 1 to 1000",
+        30,
+        ge=1,
+        le=1000,
+    )
+    guidance_scale: float | None = option(
+        None,
+        "Scale of classifier-free guidance, a pure number; the model's if not given.",
+        "a number from 0 to 100",
+        5.0,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+    )
+    guidance_scale_2: float | None = option(
+        None,
+        "Guidance scale of the second expert, for models that have two.",
+        "a number from 0 to 100",
+        3.0,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+    )
+    flow_shift: float | None = option(
+        None,
+        "Shift of the noise schedule: above 1, more of the steps are at high noise.",
+        "a number above 0, at most 100",
+        3.0,
+        gt=0,
+        le=100,
+        allow_inf_nan=False,
+    )
+    lora: Annotated[str | None, BeforeValidator(_lora_name)] = option(
+        None,
+        "LoRA to apply, as a name (or lora[name]) that the model lists, never a path.",
+        "the name of a LoRA, at most 200 characters",
+        "watercolour",
+        min_length=1,
+        max_length=200,
+    )
+    user: Text | None = option(
+        None,
+        "Your name for the end user; jobs of different users take turns.",
+        "text of at most 32000 characters",
+        "customer-17",
+    )
+    webhook_url: str | None = option(
+        None,
+        "Where it is told that the job is over, by a signed POST; see docs/service.md.",
+        "an https address of at most 2048 characters",
+        "https://example.com/videos",
+        max_length=2048,
+        pattern=r"^https?://",
+    )
+    priority: Literal["high", "normal", "low"] = option(
+        "normal",
+        "Class of the job: every high one starts before any normal one.",
+        "high, normal or low",
+        "normal",
+    )
+
+
+class Shaped(Prompted):
+    """A request that also says which model is to make what shape of video."""
+
+    model: str | None = option(
+        None,
+        "Which model; the default one if not given. See GET /v1/models.",
+        "the name of a model, at most 200 characters",
+        "sora-2",
+        max_length=200,
+    )
+    size: str | None = option(
+        None,
+        "Width and height of the file in pixels; the model's default if not given.",
+        "WIDTHxHEIGHT in pixels, such as 512x512",
+        "512x512",
         pattern=r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$",
-        description="WIDTHxHEIGHT in pixels, such as 512x512",
     )
-    seconds: Annotated[str | None, BeforeValidator(_number_as_text), AfterValidator(_positive)] = (
-        Field(
-            None,
-            pattern=r"^[0-9]{1,6}(\.[0-9]{1,16})?$",
-            description="a positive decimal number, such as 2.125",
-        )
+    seconds: Decimal = option(
+        None,
+        "Duration of the file in seconds; the model's default if not given.",
+        "a positive decimal number, such as 2.125",
+        "2.125",
+        pattern=r"^[0-9]{1,6}(\.[0-9]{1,16})?$",
     )
-    width: int | None = Field(None, ge=1, le=99_999, description="a whole number of pixels")
-    height: int | None = Field(None, ge=1, le=99_999, description="a whole number of pixels")
-    num_frames: int | None = Field(
-        None, ge=1, le=100_000, description="a whole number from 1 to 100000"
+    width: int | None = option(
+        None,
+        "Width of the file in pixels, with height, in place of size.",
+        "a whole number of pixels from 1 to 99999",
+        512,
+        ge=1,
+        le=99_999,
     )
-    fps: int | None = Field(None, ge=1, le=240, description="a whole number from 1 to 240")
-    seed: int | None = Field(
-        None, ge=0, lt=2**63, description="a whole number from 0 to 9223372036854775807"
+    height: int | None = option(
+        None,
+        "Height of the file in pixels, with width, in place of size.",
+        "a whole number of pixels from 1 to 99999",
+        512,
+        ge=1,
+        le=99_999,
     )
-    num_inference_steps: int | None = Field(
-        None, ge=1, le=1000, description="a whole number from 1 to 1000"
+    num_frames: int | None = option(
+        None,
+        "Length in frames, in place of seconds.",
+        "a whole number from 1 to 100000",
+        17,
+        ge=1,
+        le=100_000,
     )
-    guidance_scale: float | None = Field(
-        None, ge=0, le=100, allow_inf_nan=False, description="a number from 0 to 100"
+    fps: int | None = option(
+        None,
+        "Frames a second at which the frames are shown; the model's if not given.",
+        "a whole number from 1 to 240",
+        8,
+        ge=1,
+        le=240,
     )
-    guidance_scale_2: float | None = Field(
-        None, ge=0, le=100, allow_inf_nan=False, description="a number from 0 to 100"
+
+
+ImageAddress = Annotated[str, Field(max_length=30_000_000)]
+
+
+class CreateVideo(Shaped):
+    """A request for a video from a prompt, or from a prompt and its first frame."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prompt_of_shots(cls, fields: Any) -> Any:
+        """Shots have prompts enough: the video's own is theirs if it is not given."""
+        shots = as_list(fields.get("shots"))
+        if "prompt" in fields or not isinstance(shots, list) or not shots:
+            return fields
+        prompts = [shot.get("prompt") for shot in shots if isinstance(shot, Mapping)]
+        return {**fields, "prompt": " / ".join(p for p in prompts if isinstance(p, str))}
+
+    input_reference: Annotated[
+        UploadFile | ImageReference | None, BeforeValidator(_image_reference)
+    ] = option(
+        *(None, "The first frame, for models with the capability first_frame; at most 20 MB."),
+        'an image file, or {"image_url": an https address or a base64 data URL}',
+        {"image_url": "data:image/png;base64,iVBORw0KGgo="},
     )
-    flow_shift: float | None = Field(
-        None, gt=0, le=100, allow_inf_nan=False, description="a number above 0, at most 100"
+    last_frame: Annotated[
+        UploadFile | ImageReference | ImageAddress | None, BeforeValidator(_image_reference)
+    ] = option(
+        *(None, "The last frame, for models with the capability last_frame; at most 20 MB."),
+        'an image file, or its https address or base64 data URL, which may be {"image_url": ...}',
+        {"image_url": "data:image/png;base64,iVBORw0KGgo="},
     )
-    user: Text | None = Field(None, description="text of at most 32000 characters")
+    loop: bool = option(
+        False,
+        "Whether the end leads back to the first frame, which is then needed; for models with the "
+        "capability loop.",
+        "true or false",
+        True,
+    )
+    shots: Annotated[list[Shot] | None, BeforeValidator(as_list)] = option(
+        None,
+        "Parts of the video in their order, each with a prompt and a duration of its own.",
+        'a list of 1 to 20 objects {"prompt": text, "seconds": a positive decimal number, "join": '
+        '"cut" or "continue"}',
+        [{"prompt": "a red ball bounces", "seconds": "2.125", "join": "cut"}],
+        min_length=1,
+        max_length=20,
+    )
+
+
+_STRENGTH = option(
+    0.8,
+    "How far the result may leave its source: the share of the schedule that is run.",
+    "a number above 0, at most 1",
+    0.8,
+    gt=0,
+    le=1,
+    allow_inf_nan=False,
+)
+_SOURCE = option(
+    *(..., "The video to start from: an MP4 or WebM of at most 256 MB, or one made here."),
+    'an MP4 or WebM file, {"id": the id of a completed video} or {"video_url": an https address or '
+    "a base64 data URL}",
+    {"id": "video_0a1b2c3d"},
+)
+Source = Annotated[UploadFile | VideoReference | VideoAddress, BeforeValidator(as_object)]
+
+
+class RemixVideo(Prompted):
+    """A request to make a completed video again after another prompt, in its size and length."""
+
+    strength: float = _STRENGTH
+
+
+class EditVideo(Shaped):
+    """A request to make an uploaded or completed video again after another prompt."""
+
+    video: Source = _SOURCE
+    strength: float = _STRENGTH
+
+
+class ExtendVideo(Shaped):
+    """A request to go on from the end of a video, which comes first in the file."""
+
+    video: Source = _SOURCE
+    next_video: Source | None = option(
+        None,
+        "The video to lead into, which comes last in the file; for models with the capability "
+        "join.",
+        'an MP4 or WebM file, {"id": the id of a completed video} or {"video_url": an https '
+        "address or a base64 data URL}",
+        {"id": "video_4e5f6a7b"},
+    )
+
+
+class CreateCharacter(Fields):
+    """A request to learn a character from a video."""
+
+    name: Prompt = option(
+        ..., "What the character is called.", "text of 1 to 32000 characters", "Mia"
+    )
+    video: Source = _SOURCE
+
+
+class VerifyVideo(Fields):
+    """A request to say who made a video."""
+
+    video: Source = _SOURCE
+
+
+_STATES = "queued|in_progress|completed|failed"
 
 
 class ListVideos(Fields):
     """Which page of the videos."""
 
-    after: str | None = Field(None, description="the id of a video")
-    limit: int = Field(20, ge=1, le=100, description="a whole number from 1 to 100")
-    order: Literal["asc", "desc"] = Field("desc", description="asc or desc")
+    after: str | None = option(
+        None, "Where the page begins: after this video.", "the id of a video", "video_0a1b2c3d"
+    )
+    limit: int = option(
+        20,
+        "How many videos a page holds at most.",
+        "a whole number from 1 to 100",
+        20,
+        ge=1,
+        le=100,
+    )
+    order: Literal["asc", "desc"] = option(
+        "desc", "Oldest first, or newest first.", "asc or desc", "desc"
+    )
+    text: str | None = option(
+        None,
+        "Only videos whose prompt contains this; upper and lower case of A to Z are the same.",
+        "text of at most 500 characters",
+        "red ball",
+        max_length=500,
+    )
+    model: str | None = option(
+        None, "Only videos of this model.", "text of at most 200 characters", "tiny", max_length=200
+    )
+    status: str | None = option(
+        None,
+        "Only videos in one of these states.",
+        "queued, in_progress, completed or failed, or several with commas between",
+        "queued,in_progress",
+        pattern=rf"^({_STATES})(,({_STATES}))*$",
+    )
+    remixed_from_video_id: str | None = option(
+        None,
+        "Only videos that were made from this one.",
+        "the id of a video",
+        "video_0a1b2c3d",
+        max_length=200,
+    )
+
+
+class GetEvents(Fields):
+    """What a stream of events tells besides how the job stands."""
+
+    preview: bool = option(
+        False,
+        "Whether it also tells, as video.preview, how the video looks so far.",
+        "true or false",
+        True,
+    )
 
 
 class GetContent(Fields):
     """Which file of a video."""
 
-    variant: Literal["video", "thumbnail", "spritesheet"] = Field(
-        "video", description="video, thumbnail or spritesheet"
+    variant: Literal["video", "thumbnail", "spritesheet"] = option(
+        "video",
+        "The MP4, a WebP still, or a JPEG sheet of up to 25 frames.",
+        "video, thumbnail or spritesheet",
+        "video",
     )
-
-
-def _short(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
-
-
-class VideoError(BaseModel):
-    """Why a job failed."""
-
-    code: str
-    message: str
-
-
-class Video(BaseModel):
-    """One job and, once it is completed, one video. `progress` is a percentage."""
-
-    id: str
-    object: Literal["video"] = "video"
-    created_at: int
-    completed_at: int | None
-    expires_at: int | None = None
-    model: str
-    progress: int
-    prompt: str
-    remixed_from_video_id: str | None = None
-    seconds: str
-    size: str
-    status: Literal["queued", "in_progress", "completed", "failed"]
-    error: VideoError | None
-    seed: int
-    fps: int
-    num_frames: int
-    rendered_size: str
-    queue_position: int | None
-    eta_seconds: float | None
-    timings: dict[str, float] | None
-    warnings: list[str]
-
-
-class VideoPage(BaseModel):
-    """A page of a list; `after=last_id` asks for the next one."""
-
-    object: Literal["list"] = "list"
-    data: list[Video]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-
-class VideoDeleted(BaseModel):
-    """The answer to a deletion."""
-
-    id: str
-    object: Literal["video.deleted"] = "video.deleted"
-    deleted: Literal[True] = True

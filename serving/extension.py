@@ -1,0 +1,48 @@
+"""Going on from the end of a video, or from one video to another."""
+
+from collections.abc import Sequence
+
+from serving.errors import ApiError, not_supported
+from serving.models import Description, Resolved, choose, resolve
+from serving.schema import CreateVideo, ExtendVideo
+from serving.uploads import SourceVideo
+
+_NOT_OF_ONE = {"video", "next_video"}
+
+
+def check(asked: ExtendVideo, models: Sequence[Description]) -> Description:
+    """The model that is to do it. Raises ApiError if it cannot."""
+    model = choose(asked.model, models)
+    needs = {"video": "extend"} if asked.next_video is None else {"next_video": "join"}
+    for param, capability in needs.items():
+        if capability not in model["capabilities"]:
+            message = f"{param} is not supported by {model['name']}, which cannot {capability} "
+            raise not_supported(message + "videos.", param)
+    return model
+
+
+def resolve_extension(
+    asked: ExtendVideo, source: SourceVideo, models: Sequence[Description]
+) -> Resolved:
+    """Make every choice that `asked` leaves open; the size is the source's unless it is asked.
+
+    num_frames are those of the clip that is drawn, of which about a quarter is the source's end.
+
+    Raises:
+        ApiError: for what the model cannot do.
+    """
+    model = check(asked, models)
+    fields = asked.model_dump(exclude_unset=True, exclude=_NOT_OF_ONE)
+    joining = asked.next_video is not None
+    try:
+        resolved = resolve(CreateVideo.parse(fields), [model], joining)
+    except ApiError:
+        if "text" in model["capabilities"]:
+            raise
+        message = f"video is not supported by {model['name']}, which starts from an image."
+        raise not_supported(message, "video") from None
+    if asked.size or asked.width or asked.height:
+        return resolved
+    # What follows from the source is fitted to the model, even one that is asked by name.
+    fitting = fields | {"size": f"{source.width}x{source.height}", "model": None}
+    return resolve(CreateVideo.parse(fitting), [model], joining)
