@@ -5,8 +5,9 @@
 
 `draw` renders eight prompts a family, four of them combinations that were never trained on, once
 each and in the order of their seeds, and writes them shuffled and without their prompts
-(`blind_*.png`). Somebody then writes what is seen in each numbered row into `readings.csv`. `join`
-brings readings and prompts together, row by row, and puts the nearest training clip under each.
+(`blind_*.png`). Judges then write what each sees in each numbered row into `readings_1.csv` and so
+on. `join` takes what more than half of them saw, brings it together with the prompts, row by row,
+and puts the nearest training clip under each.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,21 +27,32 @@ from numpy.typing import NDArray
 
 import world
 from model.autoencoder import VideoAutoencoder
-from model.conditions import encode_video
+from model.latents import encode_video
 from model.pipeline import GenerationRequest, VideoPipeline
 from training.config import TrainConfig, load_config
-from training.data.cache import LatentDataset, clip_seed, open_dataset
+from training.data.cache import LatentDataset, clip_scene, open_dataset
 from training.noise import generator
 from world import captions
 from world.sheet import contact_sheet
 
 CLIPS_PER_FAMILY = 8
+KNOWN: dict[str, dict[str, str]] = {
+    "bite": {"times": "once"},
+    "walk": {"legs": "four"},
+    "drop": {},
+    "beside": {},
+}
+"""What is asked: these families, and of some of their slots one value only, so that results of
+models that know more stay comparable."""
 FIRST_SEED = 10**6
 """Prompts are those of scenes from this seed on; training clips have smaller seeds."""
 ROWS_PER_BLIND_SHEET = 8
 SEEN = ("family", "colour", "other_colour", "direction", "background", "legs")
 BITE = ("cookie_first", "cookie_bitten_side", "cookie_last")
 COLUMNS = ("row", *SEEN, *BITE, "remark")
+
+Reading = dict[str, str]
+"""What was seen in a row, by the names of `COLUMNS`."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +67,13 @@ class Prompt:
 def prompts() -> list[Prompt]:
     """Return the benchmark's prompts: for every family, half of them held-out combinations."""
     chosen = []
-    for family in world.FAMILIES:
+    for family, slots in KNOWN.items():
         for index in range(CLIPS_PER_FAMILY):
             held_out = index < CLIPS_PER_FAMILY // 2
-            scene = world.sample(family, FIRST_SEED + index, held_out=held_out)
+            scene = world.sample(family, FIRST_SEED + index, held_out, slots)
             named = captions.parse(scene.caption)
             assert named is not None
-            if family == "walk":
-                named["legs"] = "four"
+            named.pop("times", None)  # what is asked of a bite is in the columns `BITE`
             chosen.append(Prompt(scene.caption, named, held_out))
     return chosen
 
@@ -88,7 +100,7 @@ def draw(model: Path, folder: Path) -> None:
         numbers = range(start, min(start + ROWS_PER_BLIND_SHEET, len(order)))
         rows = [(f"row {n}", clips[order[n]]) for n in numbers]
         contact_sheet(rows, stride=1, scale=2).save(folder / f"blind_{start:02d}.png")
-    print(f"{len(clips)} clips; judge {folder}/blind_*.png into {folder}/readings.csv")
+    print(f"{len(clips)} clips; judge {folder}/blind_*.png into {folder}/readings_N.csv")
     print(f"columns: {','.join(COLUMNS)}")
 
 
@@ -99,18 +111,17 @@ def join(model: Path, folder: Path, config: TrainConfig) -> None:
         raise SystemExit(f"{model} is not the checkpoint that {folder}/clips.npz was drawn with")
     clips = np.load(folder / "clips.npz")["clips"]
     order = shuffled(drawn["checkpoint_sha256"])
-    readings = read_readings(folder / "readings.csv", rows=len(order))
-    blind_row = {index: row for row, index in enumerate(order)}
+    readings, by_judge = judged(folder, order)
     autoencoder = VideoAutoencoder.from_pretrained(model / "vae")
     nearest = nearest_clips(autoencoder, open_dataset(config.data), clips)
     verdicts: list[dict[str, object]] = []
     rows = []
     for index, prompt in enumerate(prompts()):
-        reading = readings[blind_row[index]]
+        reading = readings[index]
         wrong = wrong_slots(prompt, reading)
         keeps = bite_stays(prompt, reading)
         training_clip, distance = nearest[index]
-        scene = world.sample(*clip_seed(training_clip, config.data.mix))
+        scene = clip_scene(training_clip, config.data)
         kind = "held-out combination" if prompt.held_out else "trained combination"
         right = "right" if not wrong else "wrong: " + ", ".join(wrong)
         bite = "" if keeps is None else "; the bite stays" if keeps else "; the bite does not stay"
@@ -134,15 +145,42 @@ def join(model: Path, folder: Path, config: TrainConfig) -> None:
         writer.writeheader()
         writer.writerows(verdicts)
     contact_sheet(rows, scale=2).save(folder / "sheet.png")
-    summary = summarise(verdicts) | drawn
+    summary = summarise(verdicts) | by_judge | drawn
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps(summary, indent=2))
 
 
-def read_readings(path: Path, rows: int) -> dict[int, dict[str, str]]:
+def judged(folder: Path, order: list[int]) -> tuple[list[Reading], dict[str, object]]:
+    """Return what most judges saw of each prompt's clip, and how many each finds right.
+
+    Args:
+        folder: with a `readings_*.csv` a judge.
+        order: the prompt of each blind row.
+    """
+    paths = sorted(folder.glob("readings_*.csv"))
+    if not paths:
+        raise SystemExit(f"{folder}/readings_1.csv is missing; it holds what was seen")
+    tables = [read_readings(path, rows=len(order)) for path in paths]
+    rows = [order.index(index) for index in range(len(order))]
+    alone = [
+        sum(not wrong_slots(p, table[row]) for p, row in zip(prompts(), rows, strict=True))
+        for table in tables
+    ]
+    return [agreed([table[row] for table in tables]) for row in rows], {"right_by_judge": alone}
+
+
+def agreed(readings: list[Reading]) -> Reading:
+    """Return what more than half of the readings of a clip say; "unclear" where none does."""
+    found = {}
+    for name in (*SEEN, *BITE):
+        value, votes = Counter(reading[name].strip() for reading in readings).most_common(1)[0]
+        found[name] = value if 2 * votes > len(readings) else "unclear"
+    remarks = " / ".join(reading["remark"].strip() for reading in readings)
+    return {"row": readings[0]["row"], **found, "remark": remarks}
+
+
+def read_readings(path: Path, rows: int) -> dict[int, Reading]:
     """Return the reading of each blind row; the table must have `COLUMNS` and every row once."""
-    if not path.is_file():
-        raise SystemExit(f"{path} is missing; it holds what was seen in the blind sheets")
     with path.open(newline="") as file:
         table = list(csv.DictReader(file))
     if not table or set(table[0]) != set(COLUMNS):
@@ -153,12 +191,12 @@ def read_readings(path: Path, rows: int) -> dict[int, dict[str, str]]:
     return readings
 
 
-def wrong_slots(prompt: Prompt, reading: dict[str, str]) -> list[str]:
+def wrong_slots(prompt: Prompt, reading: Reading) -> list[str]:
     """Return the names of what the prompt says and the clip, as it was read, does not show."""
     return [name for name, value in prompt.named.items() if reading[name].strip() != value]
 
 
-def bite_stays(prompt: Prompt, reading: dict[str, str]) -> bool | None:
+def bite_stays(prompt: Prompt, reading: Reading) -> bool | None:
     """Tell whether a cookie was whole, then bitten on the asked side, then still bitten."""
     if prompt.named["family"] != "bite":
         return None
@@ -184,20 +222,22 @@ def nearest_clips(
         latents = encode_video(autoencoder, video)
     count = latents[0].numel()
     squares = [
-        torch.cdist(latents.flatten(1), dataset.clip_latents(ids).flatten(1)).square() / count
+        torch.cdist(latents.flatten(1), _stacked(dataset, ids)).square() / count
         for ids in torch.arange(len(dataset)).split(500)
     ]
     best = torch.cat(squares, dim=1).min(dim=1)
     return list(zip(best.indices.tolist(), best.values.sqrt().tolist(), strict=True))
 
 
+def _stacked(dataset: LatentDataset, ids: torch.Tensor) -> torch.Tensor:
+    return torch.stack([dataset.latents(clip).flatten() for clip in ids.tolist()])
+
+
 def summarise(verdicts: list[dict[str, object]]) -> dict[str, object]:
     """Count what was right: of all, of held-out combinations, by family, and the bites."""
     bites = [v["bite_stays"] for v in verdicts if v["bite_stays"] != ""]
     by_family: dict[str, int] = {}
-    for family, start in zip(
-        world.FAMILIES, range(0, len(verdicts), CLIPS_PER_FAMILY), strict=True
-    ):
+    for family, start in zip(KNOWN, range(0, len(verdicts), CLIPS_PER_FAMILY), strict=True):
         rows = verdicts[start : start + CLIPS_PER_FAMILY]
         by_family[family] = sum(bool(v["right"]) for v in rows)
     return {

@@ -1,0 +1,1 @@
+"""How long a `/v1/videos` server takes, by a protocol whose figures can be quoted."""

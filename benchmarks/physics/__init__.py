@@ -1,0 +1,1 @@
+"""The physics suite: detectors that are validated before they judge."""

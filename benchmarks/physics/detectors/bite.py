@@ -1,0 +1,146 @@
+"""B1, B2 and B3: a bite is there, it stays, and the eater made it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benchmarks.physics.detectors.clip import Floats
+from benchmarks.physics.detectors.haze import CLEAR
+from benchmarks.physics.detectors.motion import visible
+from benchmarks.physics.detectors.reading import ABSENT, Finding, Findings, Reading, worst
+from benchmarks.physics.detectors.smears import HALF, strength
+
+Mask = NDArray[np.bool_]
+NEAR = 3
+"""Pixels from the eater within which it may have taken a piece."""
+PEACE = 2
+TIMES = {"once": 1, "twice": 2}
+_BALL = ndimage.iterate_structure(ndimage.generate_binary_structure(2, 1), NEAR)[None]
+
+
+@dataclass(frozen=True)
+class Food:
+    """What became of each pixel of the whole food, in frames: masks `(T, H, W)`, `whole (H, W)`.
+
+    `there` is food, `gone` is scenery, neither is out of sight; `near` is what the eater reaches.
+    """
+
+    whole: Mask
+    there: Mask
+    gone: Mask
+    near: Mask
+
+    @property
+    def touch(self) -> Mask:
+        """Frames `(T,)` in which the eater reaches the food."""
+        return np.asarray((self.near & self.whole).any((1, 2)))
+
+
+def watch(reading: Reading, eater: str, food: str) -> Food | None:
+    """Follow the food pixel by pixel; None where it is never seen whole."""
+    thing, body = reading.parts[food], reading.parts[eater].mask > 0.25
+    near = ndimage.binary_dilation(body, _BALL)
+    alone = np.flatnonzero(thing.seen & ~(near & (thing.mask > 0.5)).any((1, 2)))
+    if len(alone) == 0:
+        return None
+    start = alone[: max(1, int((alone < alone[0] + 4).sum()))]
+    # It may be bitten soon after it is first seen; but a smear may be no part of it.
+    rank = -min(2, len(start)) if reading.haze <= CLEAR else len(start) // 2
+    whole = np.sort(thing.mask[start], axis=0)[rank] > 0.8
+    covered, least = ndimage.binary_dilation(body, np.ones((1, 3, 3), bool)), 0.3
+    if reading.haze > CLEAR:  # a ghost of the eater hides nothing, and one of the food is gone
+        covered = body & (reading.stage.contrast > HALF * strength(reading.stage, body))
+        least = 0.5
+    return Food(whole, whole & (thing.mask > 0.6), whole & (thing.mask < least) & ~covered, near)
+
+
+def bites(reading: Reading, eater: str = "monster", food: str = "cookie") -> Findings:
+    """B1: the lost share, as the least allowed over it; B2: what came back; B3: what the eater
+    was never near. All in shares of the whole food."""
+    seen = watch(reading, eater, food)
+    if seen is None or seen.whole.sum() < 20:
+        return {"B1.absent": ABSENT}
+    area = float(seen.whole.sum())
+    healed, uncaused = changes(seen)
+    lost = losses(seen)
+    share = float(lost[-1]) / area
+    hidden = reading.parts[food].area < 0.15 * area
+    return {
+        **counted(reading, lost / area),
+        "O1.food": worst(hidden * 1.0)._replace(value=float(hidden.sum())),
+        **grown(reading, eater, food),
+        "B1.absent": Finding(0.04 / max(share, 1e-3), len(lost) - 1),
+        "B1.much": Finding(share, len(lost) - 1),
+        "B2.heal": worst(healed / area),
+        "B3.uncaused": worst(uncaused / area),
+        "B3.touch": Finding(0.0) if seen.touch.any() else ABSENT,
+    }
+
+
+def grown(reading: Reading, eater: str, food: str) -> Findings:
+    """O3: by what share the food is larger than it was, and the eater's change of area as the
+    logarithm of a ratio; a smear is larger than either."""
+    body, meal = reading.parts[eater], reading.parts[food]
+    whole = visible(body)
+    if reading.haze > CLEAR or len(whole) < 3:
+        return {}
+    start = float(np.median(meal.area[meal.seen][:3]))
+    found = {"O3.food": worst(meal.area / start - 1.0)}
+    size = np.abs(np.log(body.area[whole] / np.median(body.area[whole])))
+    return {**found, "O3.eater": worst(size, whole)}
+
+
+def counted(reading: Reading, lost: Floats) -> Findings:
+    """B1: by how many the bites differ from the asked ones; a bite is a loss with peace around it:
+    `PEACE` frames in which as good as nothing goes.
+
+    `lost (T,)` is the share known to be gone: it comes to light while the eater backs away.
+    """
+    if "times" not in reading.expect:
+        return {}
+    rise = np.diff(lost)
+    length = PEACE if reading.haze <= CLEAR else PEACE + 1  # in a smear it goes bit by bit
+    calm = np.convolve(np.maximum(rise, 0.0), np.ones(length), "valid") < 0.015
+    peace = np.zeros(len(rise), bool)
+    for k in np.flatnonzero(calm):
+        peace[k : k + length] = True
+    labels, count = ndimage.label(~peace)
+    found = int((ndimage.sum_labels(rise, labels, np.arange(1, count + 1)) > 0.02).sum())
+    return {"B1.times": Finding(float(abs(found - TIMES[reading.expect["times"]])), len(lost) - 1)}
+
+
+def changes(seen: Food) -> tuple[Floats, Floats]:
+    """Pixels `(T,)` of food that came back, and that went while the eater was not near.
+
+    Where the eater is near, its teeth may pass for food, so there nothing counts as come back.
+    """
+    frames, height, width = seen.there.shape
+    healed, uncaused = np.zeros(frames), np.zeros(frames)
+    was_gone = np.zeros((height, width), bool)
+    was_there = seen.whole.copy()
+    reached = seen.near[0].copy()
+    for t in range(frames):
+        reached |= seen.near[t]
+        healed[t] = blob(was_gone & seen.there[t] & ~seen.near[t])
+        uncaused[t] = blob(was_there & seen.gone[t] & ~reached)
+        was_gone = (was_gone | seen.gone[t]) & ~seen.there[t]
+        was_there = (was_there | seen.there[t]) & ~seen.gone[t]
+        reached &= ~seen.there[t] | seen.near[t]
+    return healed, uncaused
+
+
+def blob(mask: Mask) -> float:
+    """Pixels of a mask that are more than an edge: what is left after an opening by 2 by 2."""
+    return float(ndimage.binary_opening(mask, np.ones((2, 2), bool)).sum())
+
+
+def losses(seen: Food) -> Floats:
+    """Pixels `(T,)` known to be gone by each frame."""
+    known = np.zeros(seen.whole.shape, bool)
+    out = np.zeros(len(seen.gone))
+    for t, gone in enumerate(seen.gone):
+        known = (known | gone) & ~(seen.there[t] & ~seen.near[t])
+        out[t] = blob(known)
+    return out

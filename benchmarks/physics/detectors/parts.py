@@ -1,0 +1,297 @@
+"""The things in a clip: soft masks, areas, centres and colours, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benchmarks.physics.detectors import colours
+from benchmarks.physics.detectors.clip import Clip, Floats
+from benchmarks.physics.detectors.colours import Colour
+from benchmarks.physics.detectors.shades import ALIKE, commonest, strayed, usual_colour
+from benchmarks.physics.detectors.smears import (
+    HALF,
+    Looks,
+    around,
+    blend,
+    firm,
+    modes,
+    places,
+    strength,
+    within,
+)
+from benchmarks.physics.detectors.stage import Stage
+
+Mask = NDArray[np.bool_]
+Labels = NDArray[np.int32]
+SOLID = 9.0
+"""Lab distance from the scenery from which a pixel belongs to something."""
+REACH, JOINED_REACH = 6.0, 10.0
+"""Pixels from the coloured core of a thing to its farthest detail: eyes, ears, outlines; farther
+where both are of one piece, as a tail."""
+FAINT = 0.25
+"""The share of a thing's usual contrast under which a pixel is a halo or a blur of it."""
+OUTLINE = 3
+"""Pixels that an outline is thick, at the most."""
+NOBODY, OTHER = -1, -2
+"""Owners of pixels that no thing has yet, and that none may have."""
+FLAT = np.zeros((3, 3, 3), bool)
+FLAT[1] = True
+"""Neighbours within a frame, not across frames."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing: `mask (T, H, W)` in [0, 1], `area (T,)` and `centre (T, 2)` x, y in pixels.
+
+    `colour (T, 3)` is its commonest Lab, `body (T,)` how many pixels have it, `drift (T,)` how far
+    the quarter of it that is nearest to its usual colour is from that, `copies (T,)` in how many
+    separate pieces of like size it is seen, `seen (T,)` whether it is there. Where it is not,
+    centre, colour and drift are NaN.
+    """
+
+    mask: Floats
+    area: Floats
+    centre: Floats
+    colour: Floats
+    body: Floats
+    drift: Floats
+    copies: NDArray[np.int64]
+    seen: Mask = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Want:
+    """What to look for: pixels of some colours, of any where there are none.
+
+    What is not `thick` pixels thick is not its own; nothing farther than `reach` pixels from its
+    colours is; a `scattered` thing keeps its small pieces too; a `standing` one reaches down to
+    the ground, a `hanging` one up to the upper border; a `compact` one is a disc or a square, so
+    that what is far fainter is its halo; a `plain` one is of one shade, of which other things of
+    its colour are not; a `still` one never moves, so that what passes is not its own. `looks` are
+    known for a second look: then blends of its colour with the scenery are its own too.
+    """
+
+    colours: frozenset[Colour] = frozenset()
+    thick: int = 1
+    reach: float = np.inf
+    scattered: bool = False
+    standing: bool = False
+    hanging: bool = False
+    compact: bool = False
+    plain: bool = False
+    still: bool = False
+    looks: Looks | None = None
+
+
+def solid(stage: Stage) -> Mask:
+    """What stands out from the scenery and is no shadow, `(T, H, W)`; lone pixels are dropped."""
+    out: Mask = (stage.contrast > SOLID) & ((stage.shadow == 0) | (stage.contrast > 60.0))
+    out &= ndimage.uniform_filter(out.astype(np.float32), (0, 3, 3)) > 2.5 / 9.0
+    return out
+
+
+def pieces(mask: Mask) -> tuple[Labels, NDArray[np.int64]]:
+    """Connected pieces within each frame: labels from 1, and sizes by label."""
+    labels, _ = ndimage.label(mask, FLAT)
+    return labels, np.bincount(labels.ravel())
+
+
+def divide(clip: Clip, stage: Stage, wanted: Mapping[str, Want]) -> tuple[dict[str, Part], Floats]:
+    """Share all that is solid out among the wanted things.
+
+    Each thing grows from its core, the pixels of its colours; details such as eyes go to the
+    nearest core.
+
+    Returns:
+        The things, and `(T,)` the area that belongs to none.
+    """
+    there = solid(stage)
+    mixed = [blend(clip, stage, want.looks) for want in wanted.values()]
+    wants = list(wanted.values())
+    owner = _grown(_cores(clip, stage, wants, there, mixed), there, wants)
+    near = _kept(owner, stage, wants, mixed)
+    parts = {
+        name: part(clip, stage, owner == k, (owner == k) | (owner == NOBODY), near.get(k))
+        for k, name in enumerate(wanted)
+    }
+    strange = there & (owner == NOBODY)
+    if near:
+        most = max(strength(stage, owner == k).max() for k in near)
+        strange &= stage.contrast > HALF * most  # what is fainter is a ghost
+    return parts, strange.sum((1, 2)).astype(np.float32)
+
+
+def _cores(
+    clip: Clip, stage: Stage, wants: Sequence[Want], there: Mask, mixed: Sequence[Floats]
+) -> NDArray[np.int8]:
+    """Who owns the pixels of each thing's colours `(T, H, W)`.
+
+    What wants any colour gets what those that want some have left.
+    """
+    names = np.where(there, colours.name(clip.lab), np.int8(-1))
+    owner = np.full(there.shape, NOBODY, np.int8)
+    for k, want in sorted(enumerate(wants), key=lambda item: not item[1].colours):
+        free = there & (owner == NOBODY)
+        others = [other.colours for other in wants if other is not want]
+        own = np.isin(names, list(want.colours)) if want.colours else free
+        own |= (mixed[k] > HALF) & ~np.isin(names, list(frozenset().union(*others)))
+        own &= free
+        if want.plain and own.any():
+            shade = commonest(clip.lab[own])
+            own &= np.linalg.norm(clip.lab - shade, axis=-1) < 1.25 * ALIKE
+        if want.still:
+            own &= ndimage.binary_dilation(own.mean(0) > 0.5, FLAT[1])
+        owner[core(own, want, stage.horizon)] = k
+    return owner
+
+
+def _grown(owner: NDArray[np.int8], there: Mask, wants: Sequence[Want]) -> NDArray[np.int8]:
+    """Owners once details have gone to the nearest core; what is still has its rim alone."""
+    owner = owner.copy()
+    still = np.isin(owner, [k for k, want in enumerate(wants) if want.still])
+    for k, want in enumerate(wants):
+        if want.still:
+            rim = ndimage.binary_dilation((owner == k).mean(0) > 0.5, FLAT[1])
+            owner[there & rim & (owner == NOBODY)] = k
+            still |= owner == k
+    if not ((owner >= 0) & ~still).any():
+        return owner
+    far, (t, y, x) = ndimage.distance_transform_edt(
+        (owner < 0) | still, sampling=(1000, 1, 1), return_indices=True
+    )
+    labels, _ = pieces(there)
+    joined = np.isin(labels, np.unique(labels[owner >= 0]))
+    own_reach = np.array([want.reach for want in wants])
+    reach = np.minimum(np.where(joined, JOINED_REACH, REACH), own_reach[owner[t, y, x]])
+    grown = np.where(there & (far <= reach), owner[t, y, x], np.int8(NOBODY))
+    grown = np.where(still, owner, grown)
+    # The outline of what is all but hidden shows no colour to tell whose it is.
+    beside = ndimage.binary_dilation(still, FLAT, iterations=OUTLINE + 1)
+    return np.where(beside & (grown == NOBODY), np.int8(OTHER), grown)
+
+
+def _kept(
+    owner: NDArray[np.int8], stage: Stage, wants: Sequence[Want], mixed: Sequence[Floats]
+) -> dict[int, Mask]:
+    """Take from each thing what is too thin, or a halo; where those that were looked at are."""
+    near: dict[int, Mask] = {}
+    for k, want in enumerate(wants):
+        if want.thick > 1:
+            thin = (owner == k) & ~broad(owner == k, want.thick)
+            owner[thin] = OTHER
+        if want.compact:
+            own = owner == k
+            kept = firm(stage, own)
+            if want.looks:
+                plain = np.minimum(stage.contrast / np.maximum(strength(stage, own), SOLID), 1.0)
+                likeness = own * np.maximum(plain, mixed[k])
+                kept &= around(modes(likeness, want.looks.radius), likeness, want.looks.radius)
+                spots = places(kept * likeness**2, 0.95 * want.looks.radius)
+                near[k] = within(spots, want.looks.radius + 1.0, own.shape)
+            owner[own & ~kept] = OTHER
+        elif not want.scattered:
+            owner[(owner == k) & (stage.contrast < FAINT * strength(stage, owner == k))] = OTHER
+    return near
+
+
+def broad(own: Mask, thick: int) -> Mask:
+    """What is left of pixels without their thin parts; holes do not count."""
+    filled = np.stack([ndimage.binary_fill_holes(frame) for frame in own])
+    return np.asarray(ndimage.binary_opening(filled, np.ones((1, thick, thick), bool)))
+
+
+def core(own: Mask, want: Want, horizon: int = 0) -> Mask:
+    """Of a thing's pixels those among like neighbours, in pieces of a fair size."""
+    if want.scattered:
+        return own
+    thick = broad(own, want.thick) if want.standing else own  # while its eyes are yet holes in it
+    own = own & thick & (ndimage.uniform_filter(own.astype(np.float32), (0, 3, 3)) > 3.5 / 9.0)
+    labels, sizes = pieces(own)
+    if want.standing or want.hanging:
+        # Its outline of another colour may part it from the ground.
+        edge = labels[:, max(horizon - OUTLINE, 0) :] if want.standing else labels[:, :2]
+        sizes = sizes * np.bincount(np.unique(edge), minlength=len(sizes))
+    sizes[0] = 0
+    largest = sizes[labels].max((1, 2))
+    keep: Mask = sizes[labels] >= np.maximum(6.0, 0.3 * largest)[:, None, None]
+    return keep
+
+
+def part(clip: Clip, stage: Stage, own: Mask, free: Mask, near: Mask | None = None) -> Part:
+    """Measure a thing from the pixels `(T, H, W)` that are its own and those that may be.
+
+    In a smeared clip a blend of its colour with the scenery is no change of colour, and its middle
+    and colour are those of what is `near` its place.
+
+    Within the thing the mask is 1; at its edge it rises with the contrast, to 1 where the edge is
+    as plain as it gets in that frame.
+    """
+    own = own | (stage.contrast > SOLID) & np.stack([ndimage.binary_fill_holes(f) for f in own])
+    inner = ndimage.binary_erosion(own, FLAT)
+    frames = len(own)
+    colour, body, drift = np.full((frames, 3), np.nan), np.zeros(frames), np.full(frames, np.nan)
+    for t in range(frames):
+        where = inner[t] if near is None else inner[t] & near[t]
+        where = where if where.sum() >= 4 else own[t]
+        if where.sum() >= 4:
+            colour[t] = commonest(clip.lab[t][where])
+            alike = np.linalg.norm(clip.lab[t] - colour[t], axis=-1) < ALIKE
+            body[t] = (alike & own[t]).sum()
+    usual = usual_colour(colour)
+    for t in np.flatnonzero(~np.isnan(colour[:, 0])).tolist():
+        ground = stage.picture[own[t]] if near is not None else None
+        drift[t] = strayed(clip.lab[t][own[t]], usual, ground)
+    rim = ndimage.binary_dilation(own, FLAT) & free
+    edge = own & ~inner
+    full = np.stack([plain_edge(stage, t, edge[t]) for t in range(frames)])
+    ramp = (stage.contrast - 4.0) / np.maximum(full - 4.0, SOLID)[:, :, None]
+    mask = np.where(rim & (own | (stage.shadow == 0)), np.clip(ramp, 0.0, 1.0), 0.0)
+    mask = np.where(inner, 1.0, mask).astype(np.float32)
+    return measure(mask, (colour, body, drift), own, near)
+
+
+def plain_edge(stage: Stage, t: int, edge: Mask) -> Floats:
+    """By row `(H,)`, the contrast of the plainest fifth of an edge `(H, W)` in a frame.
+
+    Before the sky and before the ground an outline has another contrast.
+    """
+    contrast = stage.contrast[t]
+    out = np.zeros(len(edge), np.float32)
+    for rows in (slice(0, stage.horizon), slice(stage.horizon, None)):
+        values = contrast[rows][edge[rows]]
+        if len(values) < 6:
+            values = contrast[edge]
+        out[rows] = np.quantile(values, 0.8) if len(values) else 0.0
+    return out
+
+
+def measure(
+    mask: Floats, shades: tuple[Floats, Floats, Floats], own: Mask, near: Mask | None = None
+) -> Part:
+    """Areas of a soft mask and centres of what of it is `near`; pixel centres lie at + 0.5."""
+    _, height, width = mask.shape
+    area = mask.sum((1, 2), dtype=np.float64)
+    seen = area >= 6.0
+    held = mask if near is None else mask * near
+    safe = np.where(seen & (held.sum((1, 2)) > 0.0), held.sum((1, 2), dtype=np.float64), np.nan)
+    x = (held.sum(1, dtype=np.float64) @ (np.arange(width) + 0.5)) / safe
+    y = (held.sum(2, dtype=np.float64) @ (np.arange(height) + 0.5)) / safe
+    return Part(mask, area, np.stack([x, y], 1), *shades, _copies(own), seen)
+
+
+def _copies(own: Mask) -> NDArray[np.int64]:
+    """In how many pieces of like size a thing is seen `(T,)`; a stripe of the scenery's colour
+    makes two of none."""
+    labels, _ = pieces(ndimage.binary_dilation(own, FLAT, iterations=2))
+    sizes = np.bincount(labels[own], minlength=int(labels.max()) + 1)
+    largest = (sizes[labels] * own).max((1, 2))
+    counts = [
+        sum(sizes[k] >= max(8.0, 0.3 * largest[t]) for k in np.unique(frame) if k)
+        for t, frame in enumerate(labels)
+    ]
+    return np.array(counts, np.int64)

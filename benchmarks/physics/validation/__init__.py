@@ -1,0 +1,1 @@
+"""Validation of the detectors on clips whose truth is known, before they judge anything."""
