@@ -14,9 +14,12 @@ from benchmarks.reel import (
     BITE,
     CLIPS_PER_FAMILY,
     COLUMNS,
+    KNOWN,
     Prompt,
+    agreed,
     bite_stays,
     checkpoint_hash,
+    judged,
     nearest_clips,
     prompts,
     shuffled,
@@ -24,7 +27,7 @@ from benchmarks.reel import (
     wrong_slots,
 )
 from model.autoencoder import VideoAutoencoder
-from model.conditions import encode_video
+from model.latents import encode_video
 from training.data.cache import LatentDataset
 from world import HELD_OUT
 from world.scene import combination
@@ -41,9 +44,7 @@ def reading(prompt: Prompt, **seen: str) -> dict[str, str]:
 
 
 def test_half_of_the_prompts_are_combinations_that_training_never_sees() -> None:
-    assert Counter(p.named["family"] for p in prompts()) == dict.fromkeys(
-        world.FAMILIES, CLIPS_PER_FAMILY
-    )
+    assert Counter(p.named["family"] for p in prompts()) == dict.fromkeys(KNOWN, CLIPS_PER_FAMILY)
     held_out = [p for p in prompts() if p.held_out]
     assert len(held_out) == len(prompts()) / 2
     for prompt in held_out:
@@ -61,6 +62,17 @@ def test_a_row_is_right_only_if_everything_its_prompt_names_was_seen(prompt: Pro
     assert wrong_slots(prompt, reading(prompt)) == []
     for name in prompt.named:
         assert wrong_slots(prompt, reading(prompt, **{name: "something else"})) == [name]
+
+
+def test_what_more_than_half_of_the_judges_saw_is_what_counts() -> None:
+    prompt = next(p for p in prompts() if p.named["family"] == "walk")
+    right, wrong = reading(prompt), reading(prompt, legs="unclear")
+    other = reading(prompt, legs="three")
+    assert agreed([right, wrong, right])["legs"] == "four"
+    assert agreed([right, wrong, wrong])["legs"] == "unclear"
+    assert agreed([right, wrong, other])["legs"] == "unclear", "three judges of three minds"
+    assert agreed([right, other])["legs"] == "unclear", "half is not more than half"
+    assert agreed([wrong | {"remark": "a smear"}])["remark"] == "a smear"
 
 
 def test_a_bite_must_be_absent_then_on_the_asked_side_then_still_there() -> None:
@@ -84,7 +96,9 @@ def test_a_training_clip_is_nearest_to_itself_and_the_distance_is_what_it_says()
     with torch.no_grad():
         latents = encode_video(autoencoder, video) + 0.05
     stored = latents.transpose(1, 2).bfloat16().view(torch.int16).numpy()
-    dataset = LatentDataset(stored, stored[:, 0], [""] * 5)
+    sizes = np.array([stored.shape[1:]] * 5)
+    flat = stored.reshape(-1)
+    dataset = LatentDataset(flat, flat, np.arange(5) * stored[0].size, sizes, [""] * 5)
     for index, (found, distance) in enumerate(nearest_clips(autoencoder, dataset, frames)):
         assert found == index
         assert distance == pytest.approx(0.05, abs=4e-3)
@@ -93,11 +107,13 @@ def test_a_training_clip_is_nearest_to_itself_and_the_distance_is_what_it_says()
 def test_the_committed_summary_is_of_these_weights_and_follows_from_its_readings() -> None:
     summary = json.loads((RESULT / "summary.json").read_text())
     assert summary["checkpoint_sha256"] == checkpoint_hash(ROOT / "model/pretrained"), "stale"
+    readings, by_judge = judged(RESULT, shuffled(summary["checkpoint_sha256"]))
+    assert summary["right_by_judge"] == by_judge["right_by_judge"]
     with (RESULT / "verdicts.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     verdicts: list[dict[str, object]] = []
-    for prompt, row in zip(prompts(), rows, strict=True):
-        assert row["prompt"] == prompt.text
+    for prompt, row, seen in zip(prompts(), rows, readings, strict=True):
+        assert row["prompt"] == prompt.text and row.items() >= seen.items()
         keeps = bite_stays(prompt, row)
         verdicts.append(
             {

@@ -26,6 +26,7 @@ from transformers import (
 
 from model.autoencoder import VideoAutoencoder
 from model.text import build_tokenizer
+from model.transformer import SpacetimeTransformer
 
 WORDS = ["a", "cat", "walks", "left", "right", "red", "ball", "blurry", ",", "."]
 
@@ -91,6 +92,16 @@ def _scheduler(name: str) -> Any:
     )
 
 
+def _write_as_conditioned(folder: Path) -> None:
+    """Let it know references, and leave what it can do to be told from that."""
+    config = WanTransformer3DModel.load_config(folder / "transformer")
+    network = SpacetimeTransformer.from_config(config, reference_tokens=True)
+    _randomise(network, 3).save_pretrained(folder / "transformer")
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["capabilities"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
 def _write_as_ours(folder: Path) -> None:
     """Say in the folder what our own training says: the autoencoder's module, limits and words."""
     index = json.loads((folder / "model_index.json").read_text())
@@ -116,36 +127,43 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Give `build(form, scheduler)`, which saves a checkpoint once a session: its folder.
 
     Forms: "t2v"; "experts" (Wan2.2 T2V-A14B); "ti2v" (Wan2.2 TI2V-5B); "i2v" (Wan2.2 I2V-A14B);
-    "i2v-clip" (Wan2.1 I2V); "embedded" (ours: own autoencoder, words and limits).
+    "i2v-clip" (Wan2.1 I2V); "flf-clip" (Wan2.1 first and last frame); "embedded" (ours: own
+    autoencoder, words and limits); "conditioned" (the same, trained for every condition).
     """
     built: dict[tuple[str, str], Path] = {}
 
     def build(form: str, scheduler: str = "unipc") -> Path:
         if (form, scheduler) in built:
             return built[form, scheduler]
-        channels = {"ti2v": (48, 48), "i2v": (36, 16), "i2v-clip": (36, 16)}.get(form, (16, 16))
+        ours = form in ("embedded", "conditioned")
+        seeing, through_channels = form.endswith("-clip"), form.startswith(("i2v", "flf"))
+        channels = (48, 48) if form == "ti2v" else (36, 16) if through_channels else (16, 16)
         sizes: dict[str, Any] = dict(zip(("in_channels", "out_channels"), channels, strict=True))
         parts: dict[str, Any] = {
             "tokenizer": build_tokenizer(WORDS),
             "text_encoder": _text_encoder(),
-            "vae": _vae(form),
+            "vae": _vae("embedded" if ours else form),
             "scheduler": _scheduler(scheduler),
         }
-        if form == "i2v-clip":
+        if seeing:
             sizes |= {"image_dim": 20, "added_kv_proj_dim": 36}
             size = {"height": 32, "width": 32}
             parts["image_processor"] = CLIPImageProcessorPil(size=size, crop_size=size)
             parts["image_encoder"] = _image_encoder()
+        if form == "flf-clip":
+            sizes["pos_embed_seq_len"] = 34
         parts["transformer"] = _transformer(3, **sizes)
         if form in ("experts", "i2v"):
             parts |= {"transformer_2": _transformer(4, **sizes), "boundary_ratio": 0.875}
         if form == "ti2v":
             parts["expand_timesteps"] = True
-        kind = WanImageToVideoPipeline if form.startswith("i2v") else WanPipeline
+        kind = WanImageToVideoPipeline if through_channels else WanPipeline
         folder = tmp_path_factory.mktemp(f"{form}-{scheduler}")
         kind(**parts).save_pretrained(folder)
-        if form == "embedded":
+        if ours:
             _write_as_ours(folder)
+        if form == "conditioned":
+            _write_as_conditioned(folder)
         built[form, scheduler] = folder
         return folder
 

@@ -16,7 +16,7 @@ import torch
 from diffusers import DiffusionPipeline, WanImageToVideoPipeline
 from PIL import Image
 
-from model.conditions import encode_first_frame
+from model.conditions import encode_conditions
 from model.pipeline import GenerationRequest, Video, VideoPipeline
 from model.request import resolve
 from model.sampler import denoise, make_scheduler
@@ -44,7 +44,7 @@ def our_latents(folder: Path, request: GenerationRequest) -> torch.Tensor:
         make_scheduler(settings, pipeline.components.scheduler),
         pipeline.initial_noise(settings),
         pipeline.encode_text(settings),
-        encode_first_frame(pipeline.components, settings),
+        encode_conditions(pipeline.components, settings),
     )
     return latents
 
@@ -78,8 +78,10 @@ def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
         ("ti2v", {"guidance_scale": 5.0, "image": picture()}),
         ("i2v", {"guidance_scale": 4.0, "guidance_scale_2": 2.5, "image": picture()}),
         ("i2v-clip", {"guidance_scale": 5.0, "image": picture()}),
+        ("i2v", {"guidance_scale": 4.0, "image": picture(), "last_image": picture(40, 72)}),
+        ("flf-clip", {"guidance_scale": 5.0, "image": picture(), "last_image": picture(40, 72)}),
     ],
-    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value)),
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_latents_are_those_of_diffusers(
     build: Build, form: str, scheduler: str, options: dict[str, Any], record_property: Any

@@ -32,15 +32,34 @@ WAN_SIZES = ("832x480", "480x832", "1280x720", "720x1280")
 @pytest.mark.parametrize(
     ("form", "expected"),
     [
-        ("t2v", {"capabilities": ("text",), "sizes": WAN_SIZES, "guidance_scale_2": None}),
-        ("experts", {"capabilities": ("text", "two_experts"), "guidance_scale_2": 3.0}),
-        ("ti2v", {"capabilities": ("text", "first_frame"), "fps": 24, "size_multiple": 32}),
-        ("i2v", {"capabilities": ("first_frame", "two_experts"), "num_inference_steps": 40}),
+        ("t2v", {"capabilities": ("text", "remix"), "sizes": WAN_SIZES, "guidance_scale_2": None}),
+        ("experts", {"capabilities": ("text", "remix", "two_experts"), "guidance_scale_2": 3.0}),
+        (
+            "ti2v",
+            {"capabilities": ("text", "remix", "first_frame"), "fps": 24, "size_multiple": 32},
+        ),
+        (
+            "i2v",
+            {
+                "capabilities": ("first_frame", "last_frame", "two_experts"),
+                "num_inference_steps": 40,
+            },
+        ),
         ("i2v-clip", {"capabilities": ("first_frame",), "guidance_scale": 5.0}),
+        ("flf-clip", {"capabilities": ("last_frame",), "num_inference_steps": 40}),
+        (
+            "conditioned",
+            {
+                "capabilities": (
+                    *("text", "remix", "first_frame", "last_frame", "keyframes", "extend"),
+                    *("extend_backward", "join", "loop", "inpaint"),
+                )
+            },
+        ),
         (
             "embedded",
             {
-                "capabilities": ("text",),
+                "capabilities": ("text", "remix"),
                 "sizes": ("64x48", "48x64"),
                 "size_multiple": None,
                 "num_frames": (17, 9),
@@ -282,7 +301,7 @@ def test_a_second_expert_is_told_by_its_boundary(tmp_path: Path) -> None:
     for told in (None, ["text"], ["text", "two_experts"]):
         folder = {"capabilities": told, "boundary_ratio": 0.9}
         made = described(tmp_path, folder, condition_channels=0)
-        assert made.capabilities == ("text", "two_experts")
+        assert made.capabilities == ("text", "remix", "two_experts")
     with pytest.raises(CheckpointError, match="'two_experts'.*; needed is text or first_frame"):
         described(tmp_path, folder | {"capabilities": ["two_experts"]}, condition_channels=0)
 

@@ -5,10 +5,12 @@ gradients by 1e-6, fp32 rounding; the bars are 2e-6 and 1e-5.
 """
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 from peft import LoraConfig
 from torch import Tensor
 
@@ -157,6 +159,52 @@ def test_runs_without_an_index_are_runs_with_one() -> None:
     assert error(network.forward_tokens(gathered, text, Segments((4, 5))), runs) <= FORWARD
 
 
+def beside(first: Clip, second: Clip) -> Tokens:
+    """One segment of two clips' tokens, the second's as references to the first."""
+    clips = [
+        Tokens.from_latents(c["hidden_states"], c["timestep"], (1, 2, 2)) for c in (first, second)
+    ]
+    tokens, count = pack(clips), len(clips[0].coords)
+    columns = {name: getattr(tokens, name) for name in ("patches", "coords", "timesteps")}
+    return Tokens(
+        **columns,
+        segments=Segments((len(tokens.coords),)),
+        timestep_index=tokens.timestep_index,
+        reference=torch.arange(len(tokens.coords)) >= count,
+    )
+
+
+def test_references_are_told_from_a_clips_own_tokens_and_only_they() -> None:
+    """Without its learned flag a reference is a token like others; the flag moves references."""
+    network = build(reference_tokens=True)
+    tokens, text = beside(clip((3, 6, 4), 7), clip((1, 6, 4), 1)), torch.randn(7, 24)
+    flagged = network.forward_tokens(tokens, text, Segments((7,)))
+    unflagged = copy.copy(tokens)
+    object.__setattr__(unflagged, "reference", None)
+    plain = network.forward_tokens(unflagged, text, Segments((7,)))
+    assert error(flagged, plain) > 1e-3
+    with torch.no_grad():
+        network.reference_embedding.zero_()
+    assert torch.equal(network.forward_tokens(tokens, text, Segments((7,))), plain)
+
+
+def test_references_are_refused_by_a_network_that_never_learned_them() -> None:
+    tokens = beside(clip((3, 6, 4), 7), clip((1, 6, 4), 1))
+    with pytest.raises(ValueError, match="reference_tokens is False"):
+        build().forward_tokens(tokens, torch.randn(7, 24), Segments((7,)))
+
+
+def test_diffusers_opens_a_network_that_learned_references(tmp_path: Path) -> None:
+    """Its answer to a clip without references is ours, since nothing else is new."""
+    network = build(reference_tokens=True)
+    network.save_pretrained(tmp_path)
+    theirs = WanTransformer3DModel.from_pretrained(tmp_path)
+    values = batch()
+    assert error(theirs(**values).sample, network(**values).sample) <= 1e-5
+    again = SpacetimeTransformer.from_pretrained(tmp_path)
+    assert torch.equal(again.reference_embedding, network.reference_embedding)
+
+
 def batch() -> Clip:
     return dict(
         hidden_states=torch.randn(3, 5, 2, 6, 4),
@@ -200,6 +248,25 @@ def test_a_block_compiles_whole(per_token: bool) -> None:
     for block in network.blocks:
         block.compile(backend="eager", fullgraph=True)
     assert error(network(**values).sample, plain) <= FORWARD
+
+
+@torch._dynamo.config.patch(fail_on_recompile_limit_hit=True)  # of 8
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own tracing
+def test_a_compiled_block_takes_packs_of_any_lengths() -> None:
+    """A budget of tokens is divided otherwise in every pack: no pack is a graph of its own."""
+    network, values = build(), batch()
+    text = values["encoder_hidden_states"]
+    torch.compiler.reset()
+    for block in network.blocks:
+        block.compile(backend="eager")
+    for clips in range(2, 14):
+        sizes = [(1, 2, 2 * (30 - clips)), *[(1, 2, 2)] * (clips - 1)]
+        parts = [
+            Tokens.from_latents(torch.randn(1, 5, *size), torch.ones(1), (1, 2, 2))
+            for size in sizes
+        ]
+        rows = text[:1].expand(clips, -1, -1).flatten(0, 1)
+        network.forward_tokens(pack(parts), rows, Segments.even(clips, text.shape[1]))
 
 
 def test_a_fresh_adapter_has_no_effect_and_a_filled_one_has() -> None:

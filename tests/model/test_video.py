@@ -1,6 +1,10 @@
 """What is written plays: right container, right colours, right clock, and never half a file."""
 
+import os
 import struct
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.video import read_video, spritesheet, thumbnail, write_mp4
+import model.video
+from model.video import read_video, recording, retime, spritesheet, thumbnail, write_mp4
 
 Pixels = NDArray[np.uint8]
 PATCHES = [
@@ -126,6 +131,28 @@ def test_scale_enlarges_by_lanczos(tmp_path: Path) -> None:
     assert read_video(tmp_path / "edge.mp4")[0][0, 64].max() >= 205
 
 
+def test_the_same_frames_are_the_same_bytes_whatever_is_in_memory(tmp_path: Path) -> None:
+    """Memory that is read before it is written shows, as glibc fills it with other bytes."""
+    code = """if True:
+        import hashlib, sys
+        from model.video import write_mp4
+        import numpy as np
+        for width in (64, 144, 208, 360, 384):
+            noise = np.random.default_rng(width).integers(0, 256, (12, 12, width // 8, 3))
+            frames = noise.astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+            frames += np.random.default_rng(1).integers(0, 9, frames.shape).astype(np.uint8)
+            write_mp4(sys.argv[1], frames, 8)
+            print(width, hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())
+        """
+    hashes = set()
+    for fill in ("0", "1", "77"):
+        # Without a threshold large blocks would come from the system, which zeroes them.
+        memory = {"MALLOC_PERTURB_": fill, "MALLOC_MMAP_THRESHOLD_": "2000000000"}
+        command = [sys.executable, "-c", code, str(tmp_path / "v.mp4")]
+        hashes.add(subprocess.check_output(command, env=os.environ | memory, text=True))
+    assert len(hashes) == 1, hashes
+
+
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"the old one")
@@ -199,3 +226,58 @@ def test_spritesheet_spaces_its_frames_evenly(tmp_path: Path, count: int, rows: 
 def test_spritesheet_cells_stay_within_256(tmp_path: Path) -> None:
     spritesheet(np.zeros((5, 480, 832, 3), np.uint8), tmp_path / "sheet.jpg")
     assert iio.imread(tmp_path / "sheet.jpg").shape == (148, 5 * 256, 3)
+
+
+def test_frames_at_another_rate_are_those_shown_at_each_moment() -> None:
+    frames = np.arange(12, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+
+    def shown(fps: float, target: float) -> list[int]:
+        return [int(frame[0, 0, 0]) for frame in retime(frames, fps, target)]
+
+    assert shown(8, 8) == list(range(12))
+    assert shown(24, 8) == [1, 4, 7, 10]  # the middle one of every three
+    assert shown(8, 16) == [i // 2 for i in range(24)]
+    assert shown(12, 8) == [0, 2, 3, 5, 6, 8, 9, 11]
+
+
+def test_a_recording_is_the_file_that_writing_at_once_gives(tmp_path: Path) -> None:
+    frames = np.concatenate([patches(5), 255 - patches(4)])
+    write_mp4(tmp_path / "once.mp4", frames, 8, scale=2)
+    with recording(tmp_path / "parts.mp4", 8, scale=2) as sink:
+        for part in (frames[:1], frames[1:5], frames[5:]):
+            sink(part)
+    assert (tmp_path / "parts.mp4").read_bytes() == (tmp_path / "once.mp4").read_bytes()
+
+
+def test_a_recording_encodes_while_its_frames_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first frame is taken before the second is there."""
+    taken, enlarged = threading.Event(), model.video._enlarged
+
+    def noted(frames: Iterator[Pixels], scale: int) -> Iterator[Pixels]:
+        for frame in enlarged(frames, scale):
+            taken.set()
+            yield frame
+
+    monkeypatch.setattr(model.video, "_enlarged", noted)
+    with recording(tmp_path / "v.mp4", 8) as sink:
+        assert not taken.is_set()
+        sink(patches(1))
+        assert taken.wait(60)
+        sink(patches(4))
+    assert len(read_video(tmp_path / "v.mp4")[0]) == 5
+
+
+def test_a_recording_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="decoder"), recording(tmp_path / "v.mp4", 8) as sink:
+        sink(patches(3))
+        raise KeyError("decoder")
+    with (
+        pytest.raises(ValueError, match="allowed are even sides"),
+        recording(tmp_path / "v.mp4", 8) as sink,
+    ):
+        sink(np.zeros((3, 15, 16, 3), np.uint8))
+    with pytest.raises(ValueError, match="at least one frame"), recording(tmp_path / "v.mp4", 8):
+        pass
+    assert list(tmp_path.iterdir()) == []

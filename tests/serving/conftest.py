@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,59 +10,49 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import pytest
 
-WORDS = ["a", "red", "blue", "ball", "is", "dropped", "and", "bounces", "cat", "walks", "left"]
-EXAMPLES = ["a red ball is dropped and bounces", "a blue cat walks left"]
+from benchmarks.checkpoint import EXAMPLES as EXAMPLES
+from benchmarks.checkpoint import WORDS as WORDS
+from benchmarks.checkpoint import write_tiny
+from tests.serving.postgres import Postgres
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like the embedded model's: 64x64, 17 frames, 8 a second, a few words."""
-    import torch
-    from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
-    from transformers import UMT5Config, UMT5EncoderModel
-
-    from model.autoencoder import VideoAutoencoder
-    from model.text import build_tokenizer
-
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    WanPipeline(
-        tokenizer=build_tokenizer(WORDS),
-        text_encoder=UMT5EncoderModel(
-            UMT5Config(
-                vocab_size=3 + len(WORDS), d_model=16, d_kv=8, num_heads=2, num_layers=1, d_ff=16
-            )
-        ),
-        transformer=WanTransformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=12,
-            text_dim=16,
-            freq_dim=16,
-            ffn_dim=24,
-            num_layers=1,
-            in_channels=16,
-            out_channels=16,
-        ),
-        vae=VideoAutoencoder(hidden_channels=8, num_blocks=1),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=2.0),
-    ).save_pretrained(folder)
-    index = json.loads((folder / "model_index.json").read_text())
-    index |= {
-        "capabilities": ["text"],
-        "max_sequence_length": 12,
-        "limits": {"sizes": ["64x64"], "num_frames": [17, 9], "fps": 8},
-        "defaults": {"num_inference_steps": 2, "guidance_scale": 2.5},
-    }
-    (folder / "model_index.json").write_text(json.dumps(index))
-    known = {"words": WORDS, "grammar": ["a {c} ball is dropped and bounces"], "examples": EXAMPLES}
-    (folder / "examples.json").write_text(json.dumps(known))
+    write_tiny(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def able(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, as if it had been trained to start from whatever there is."""
+    from model.transformer import SpacetimeTransformer
+
+    folder = tmp_path_factory.mktemp("able") / "tiny"
+    shutil.copytree(checkpoint, folder)
+    config = SpacetimeTransformer.load_config(folder / "transformer")
+    network = SpacetimeTransformer.from_config(config, reference_tokens=True)
+    network.save_pretrained(folder / "transformer")
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["capabilities"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def workers_of(pid: int) -> list[int]:
+    """Process ids of a service's workers; its decoders are children of it, too."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    children = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    commands = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child, command in commands.items() if b"serving.slot" in command]
 
 
 @dataclass
@@ -75,10 +66,9 @@ class Served:
     log: Path
 
     def worker_pid(self) -> int:
-        """The process id of its worker, its only child."""
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-        (pid,) = {pid for task in tasks for pid in (task / "children").read_text().split()}
-        return int(pid)
+        """The process id of its only worker."""
+        (pid,) = workers_of(self.process.pid)
+        return pid
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Signal it, if it still runs, wait for its end and give its exit status."""
@@ -109,20 +99,23 @@ class Served:
         return self.wait(video_id, lambda video: video["status"] in ("completed", "failed"))
 
 
-Serve = Callable[[Path, Path], Served]
+class Serve(Protocol):
+    """Starts `kinetograph serve` on a model and a data folder, and waits for it."""
+
+    def __call__(self, model: Path, data: Path, *options: str) -> Served: ...
 
 
 @pytest.fixture(scope="session")
 def serve_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Give `serve_on(model, data)`, which starts a service on a free port and waits for it."""
+    """Give `serve_on(model, data, *options)`; what it starts is stopped in the end."""
     running: list[Served] = []
 
-    def serve_on(model: Path, data: Path) -> Served:
+    def serve_on(model: Path, data: Path, *options: str) -> Served:
         log = tmp_path_factory.mktemp("log") / "stderr"
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "serving.cli", "serve", "--port", "0"]
-                + ["--model", str(model), "--data", str(data)],
+                + ["--model", str(model), "--data", str(data), *options],
                 cwd=ROOT,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
@@ -146,3 +139,23 @@ def serve_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 def service(serve_on: Serve, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
     """One service for all the tests that do not break theirs."""
     return serve_on(checkpoint, tmp_path_factory.mktemp("service"))
+
+
+@pytest.fixture(scope="session")
+def proof_model(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint, which here may also draw what takes memory and room on the disk."""
+    folder = tmp_path_factory.mktemp("proof") / "tiny"
+    shutil.copytree(checkpoint, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index["limits"]["sizes"] += ["512x512", "256x256"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server that the tests may stop and start."""
+    server = Postgres()
+    server.start()
+    yield server
+    server.remove()

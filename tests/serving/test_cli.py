@@ -117,6 +117,8 @@ def test_an_interrupted_demo_takes_its_service_and_worker_along(
     how: signal.Signals, checkpoint: Path, tmp_path: Path
 ) -> None:
     command = [*COMMAND, "demo", "-o", str(tmp_path / "demo.mp4"), "--model", str(checkpoint)]
+    # As a shell starts it in the background, with SIGINT ignored.
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

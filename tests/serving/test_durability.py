@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.store import ATTEMPTS, Store
+from serving.store import Store
+from serving.tables import ATTEMPTS
 from tests.serving.conftest import EXAMPLES, ROOT, Serve, Served
 
-LONG = 200
+LONG = 1000
 """Steps that take the tiny model a second or more, so that there is a middle to be killed in."""
 
 
@@ -39,8 +40,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fragile(serve_on: Serve, checkpoint: Path, data: Path) -> Served:
-    """A service that these tests may hurt."""
-    return serve_on(checkpoint, data)
+    """A service that these tests may hurt, and whose worker hands its job back at once."""
+    return serve_on(checkpoint, data, "--grace", "0")
 
 
 def test_a_job_whose_worker_is_killed_is_finished_by_the_next_worker(fragile: Served) -> None:

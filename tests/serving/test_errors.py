@@ -5,6 +5,10 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,17 +27,28 @@ def get(app: ASGIApp, path: str = "/") -> httpx.Response:
 
 
 class Broken:
-    """A database that is gone."""
+    """A part that fails whatever it is asked, once it is there."""
+
+    engine = sa.create_engine("sqlite://")
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
     def __getattr__(self, name: str) -> Any:
-        raise RuntimeError("secret detail")
+        raise self.error
+
+
+def service(error: Exception) -> Service:
+    broken: Any = Broken(error)
+    service = Service(broken, broken, broken)
+    service.keys = broken
+    return service
 
 
 def test_a_fault_of_ours_is_a_500_that_tells_the_log_and_not_the_client(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    broken: Any = Broken()
-    response = get(create_app(Service(broken, broken, broken)), "/v1/videos/video_x")
+    response = get(create_app(service(RuntimeError("secret detail"))), "/v1/videos/video_x")
     assert response.status_code == 500
     error = response.json()["error"]
     assert (error["type"], error["code"], error["param"]) == (
@@ -43,6 +58,26 @@ def test_a_fault_of_ours_is_a_500_that_tells_the_log_and_not_the_client(
     )
     assert "secret" not in response.text and "secret" in caplog.text
     assert response.headers["x-request-id"] in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("SELECT secret", {}, Exception("server closed the connection")),
+        InterfaceError("SELECT secret", {}, Exception("connection already closed")),
+        PoolTimeout("QueuePool limit"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/videos/v", "/v1/videos/v/events", "/readyz"])
+def test_a_database_that_is_away_is_a_503_that_says_when_to_come_back(
+    error: Exception, path: str
+) -> None:
+    response = get(create_app(service(error)), path)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+    assert response.headers["x-request-id"].startswith("req_")
+    answer = response.json()["error"]
+    assert (answer["type"], answer["code"]) == ("server_error", "database_unavailable")
+    assert "secret" not in response.text
 
 
 def test_an_error_that_a_library_words_as_plain_text_is_put_in_the_envelope() -> None:
@@ -67,3 +102,18 @@ def test_a_fault_in_the_middle_of_an_answer_is_not_papered_over() -> None:
 
     with pytest.raises(RuntimeError, match="gone"):
         get(Envelope(half))
+
+
+def test_a_client_that_is_gone_is_no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    async def cut(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ClientDisconnect
+
+    async def ask() -> None:
+        await Envelope(cut)({"type": "http"}, nothing, nothing)
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError("nobody is there")
+
+    with caplog.at_level("INFO"):
+        asyncio.run(ask())
+    assert [record.levelname for record in caplog.records if "req_" in record.message] == ["INFO"]

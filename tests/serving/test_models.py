@@ -5,16 +5,9 @@ from typing import Any
 import pytest
 
 from serving.errors import ApiError
-from serving.models import (
-    ALIASES,
-    Description,
-    nearest_prompt,
-    prompt_warnings,
-    resolve,
-    shortest_decimal,
-    unknown_words,
-)
+from serving.models import ALIASES, Description, prompt_warnings, resolve, shortest_decimal
 from serving.schema import CreateVideo
+from serving.vocabulary import nearest_prompt, unknown_words
 
 TOY: Description = {
     "name": "toy",
@@ -150,9 +143,9 @@ def test_contradictions_and_what_the_model_lacks_are_refused_even_leniently(
 
 
 def test_a_model_that_needs_an_image_is_refused_by_name() -> None:
-    with pytest.raises(ApiError, match="model toy starts from an image") as refusal:
+    with pytest.raises(ApiError, match="is missing; toy starts from an image") as refusal:
         asked({**TOY, "capabilities": ["first_frame"]})
-    assert refusal.value.code == "not_supported"
+    assert refusal.value.param == "input_reference"
 
 
 def test_seeds_are_kept_and_otherwise_differ() -> None:

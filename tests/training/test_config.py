@@ -26,6 +26,11 @@ def test_a_config_wins_over_its_base_key_by_key_and_an_override_over_both() -> N
     assert config.optim.muon_lr == 0.01, "from toy.yaml"
 
 
+def test_a_bare_no_is_a_precision() -> None:
+    """YAML reads it as false, in a file and in an override."""
+    assert load_config(TrainConfig, CONFIGS / "toy.yaml", ["precision=no"]).precision == "no"
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
@@ -33,10 +38,15 @@ def test_a_config_wins_over_its_base_key_by_key_and_an_override_over_both() -> N
         ("stepz=3", r"stepz: no such key; did you mean 'steps'\?"),
         ("steps=many", r"steps: .*integer.*'many'"),
         ("steps=0", r"steps: .*greater than 0.*got 0"),
-        ("precision=fp4", r"precision: .*'no' or 'bf16'.*'fp4'"),
+        ("precision=fp4", r"precision: .*'no', 'bf16' or 'fp8'.*'fp4'"),
         ("batch.image_share=1.5", r"batch\.image_share: .*less than or equal to 1.*1\.5"),
         ("steps.more=1", r"steps\.more: steps is a value, not a section"),
         ("data.mix.fly=1", r"data\.mix\.fly.*the world has bite, walk, drop, beside"),
+        (
+            "data.slots.bite.times=thrice",
+            r"data\.slots.*bite\.times is 'thrice'; .* once, twice",
+        ),
+        ("data.slots.bite.legs=two", r"data\.slots.*bite has no slot 'legs', but colour, times"),
         ("steps=[1", r"override steps is not YAML"),
         ("steps", r"'steps' is not of the form key\.sub=value"),
     ],

@@ -5,12 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from model.autoencoder import VideoAutoencoder
+from model.tokens import Segments, Tokens
+from model.transformer import SpacetimeTransformer
 from training.config import AutoencoderConfig, OptimConfig, load_config
 from training.ema import EMA
 from training.files import RunInUse, alone, whole_folder
 from training.optim import build_optimizers, schedule, set_rates
+from training.speed import Cost
 from training.train_autoencoder import evaluate, foreground
 
 ROOT = Path(__file__).parents[2]
@@ -105,3 +110,18 @@ def test_without_its_learned_correction_the_autoencoder_misses_them() -> None:
     for parameter in autoencoder.conv_out.parameters():
         parameter.data.zero_()
     assert evaluate(config, autoencoder)["all psnr"] < trained - 1
+
+
+def test_the_cost_of_a_step_is_what_torch_counts() -> None:
+    """Of the blocks, by torch's own counter, forward and packed; to the last operation."""
+    text, lengths = 5, [12, 12, 12]
+    network = SpacetimeTransformer(
+        num_attention_heads=2, attention_head_dim=12, num_layers=3, ffn_dim=40, freq_dim=8,
+        text_dim=8, in_channels=3, out_channels=3,
+    )  # fmt: skip
+    tokens = Tokens.from_latents(torch.randn(3, 3, 2, 4, 6), torch.ones(3), (1, 2, 2))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        network.forward_tokens(tokens, torch.randn(15, 8), Segments.even(3, text))
+    blocks = sum(counter.get_flop_counts()["TransformerBlock"].values())  # all three
+    cost = Cost(width=24, ffn_dim=40, layers=3, text=text)
+    assert cost.flops(lengths) == 3 * blocks

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from world import FAMILIES, render, sample
-from world.palette import BACKGROUNDS, COLOURS, COOKIE
+from world.families.ball import shade
+from world.palette import BACKGROUNDS, BRICK, COLOURS, COOKIE
 from world.render import backdrop
 
 FAMILY = pytest.mark.parametrize("family", FAMILIES)
@@ -34,11 +35,20 @@ def test_named_colours_are_far_apart_and_visible_everywhere():
     """Any two names, and a name and a background or the cookie, differ by far more in Lab than the
     2.3 that is just noticeable (Mahy et al. 1994) and than the 5 or so that jitter moves them.
     """
-    actors = lab([*COLOURS.values(), COOKIE])
+    actors = lab([*COLOURS.values(), COOKIE, BRICK])
     grounds = lab([rgb for rows in BACKGROUNDS.values() for rgb in rows])
     apart = np.linalg.norm(actors[:, None] - actors, axis=-1) + 1e3 * np.eye(len(actors))
     assert apart.min() > 30
     assert np.linalg.norm(actors[:, None] - grounds, axis=-1).min() > 16
+
+
+def test_the_band_of_a_rolling_ball_passes_for_its_colour():
+    """In Lab it lies less than half as far from its own colour as from any other."""
+    names = lab([*COLOURS.values()])
+    for k, colour in enumerate(COLOURS.values()):
+        band = 0.75 * shade(np.array(colour)) + 0.25 * np.array(colour)
+        distance = np.linalg.norm(names - lab([band]), axis=1)
+        assert distance[k] < 0.5 * np.delete(distance, k).min()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -65,12 +75,13 @@ def test_the_cookie_is_whole_then_bitten_on_the_asked_side_to_the_end(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_cat_shows_four_legs(seed):
-    """Runs of leg on three lines between belly and ground: four in some frames, never five.
+@pytest.mark.parametrize(("word", "number"), [("two", 2), ("four", 4)])
+def test_a_cat_shows_as_many_legs_as_the_caption_says(word, number, seed):
+    """Runs of leg on three lines between belly and ground: all in some frames, never one more.
 
     A pixel is leg if the picture of the same cat without legs differs there.
     """
-    scene = sample("walk", seed)
+    scene = sample("walk", seed, slots={"legs": word})
     state = scene.state
     without = {name: state[name][:, :0] for name in ("hips", "feet", "stance")}
     legless = replace(scene, state={**state, **without, "near": state["near"][:0]})
@@ -81,8 +92,8 @@ def test_a_cat_shows_four_legs(seed):
         line = changed[:, int((belly + part * (floor - belly)) * 64)].astype(int)
         runs.append((np.diff(line, axis=1, prepend=0) > 0).sum(1))
     legs = np.median(runs, axis=0)
-    assert legs.max() == 4
-    assert (legs == 4).sum() >= 2
+    assert legs.max() == number
+    assert (legs == number).sum() >= 2
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -104,14 +115,14 @@ def test_a_larger_picture_is_the_same_picture(family):
 
     Coverage is exact for straight edges along an axis only; corners and slanted edges differ by
     up to a tenth of a pixel's contrast, on the few per cent of pixels that are edges: measured
-    means are 0.1 to 0.4 of 255.
+    means are 0.1 to 0.4 of 255, and 0.8 to 1.1 for two cups of slanted lines.
     """
     for seed in range(6):
         scene = sample(family, seed)
         small = render(scene, 64).astype(float)
         large = render(scene, 128).astype(float)
         averaged = large.reshape(17, 64, 2, 64, 2, 3).mean((2, 4))
-        assert np.abs(small - averaged).mean() < 0.6
+        assert np.abs(small - averaged).mean() < (1.3 if family == "pour" else 0.6)
 
 
 @FAMILY
@@ -140,17 +151,17 @@ def test_a_highlight_stays_on_the_lit_side():
 def test_ornaments_are_never_taken_for_actors():
     """Every pixel of a backdrop is within 0.12 of its row's median, on a scale of -1 to 1."""
     for seed in range(40):
-        picture = backdrop(sample("walk", seed).state, 64) * 2 - 1
+        picture = backdrop(sample("walk", seed).state, (64, 64))[:, 0] * 2 - 1
         assert np.abs(picture - np.median(picture, axis=2, keepdims=True)).max() < 0.12
 
 
-def test_rendering_keeps_up_with_training():
+@FAMILY
+def test_rendering_keeps_up_with_training(family):
     """60 clips a second on one core is the bar on an idle machine; half of it is asserted."""
     best = 0.0
     for repeat in range(3):
         start = time.process_time()
-        for seed in range(8):
-            for family in FAMILIES:
-                render(sample(family, seed + 8 * repeat))
-        best = max(best, 8 * len(FAMILIES) / (time.process_time() - start))
+        for seed in range(6):
+            render(sample(family, seed + 6 * repeat))
+        best = max(best, 6 / (time.process_time() - start))
     assert best > 30

@@ -1,0 +1,70 @@
+"""What training starts from: networks that learned a smaller world's words."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.text import build_text_encoder, build_tokenizer, encode_prompts
+from model.transformer import SpacetimeTransformer
+from training.config import TrainConfig, load_config
+from training.network import build, build_world_tokenizer
+from world import captions
+
+ROOT = Path(__file__).parents[2]
+KNOWN = ["cat", "walks", "a", "zebra"]
+"""In an order that is not the alphabet's, and with a word that the world does not say."""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(KNOWN)
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    build_text_encoder(len(tokenizer)).save_pretrained(tmp_path / "text_encoder")
+    transformer = SpacetimeTransformer(
+        num_attention_heads=1, attention_head_dim=12, num_layers=1, ffn_dim=8, freq_dim=8,
+        text_dim=128, in_channels=4, out_channels=4,
+    )  # fmt: skip
+    transformer.save_pretrained(tmp_path / "transformer")
+    return tmp_path
+
+
+def test_a_start_without_references_can_learn_them(start: Path) -> None:
+    """Nothing else changes: the flag starts at zero, and all that the folder holds is kept."""
+    overrides = [f"init_from={start}", "network.reference_tokens=true"]
+    config = load_config(TrainConfig, ROOT / "configs" / "debug.yaml", overrides)
+    opened = build(config, build_world_tokenizer(config), channels=4).transformer
+    known = SpacetimeTransformer.from_pretrained(start / "transformer")
+    assert torch.equal(opened.reference_embedding, torch.zeros(12))
+    for name, value in known.state_dict().items():
+        assert torch.equal(opened.state_dict()[name], value), name
+
+
+def test_a_start_keeps_its_words_and_learns_the_worlds(start: Path) -> None:
+    """Known prompts keep their embeddings exactly; a new word is no longer an unknown one."""
+    config = load_config(TrainConfig, ROOT / "configs" / "debug.yaml", [f"init_from={start}"])
+    tokenizer = build_world_tokenizer(config)
+    assert tokenizer.convert_tokens_to_ids(KNOWN) == [3, 4, 5, 6]
+    assert set(tokenizer.get_vocab()) >= set(captions.words(config.data.known))
+
+    before = build_text_encoder(3 + len(KNOWN)).from_pretrained(start / "text_encoder")
+    after = build(config, tokenizer, channels=4).text_encoder
+    prompts = ["a cat walks", "a purple cat walks"]
+    old = encode_prompts(prompts, build_tokenizer(KNOWN), before, 8)
+    new = encode_prompts(prompts, tokenizer, after, 8)
+    assert torch.equal(old[0], new[0])
+    assert not torch.allclose(old[1], new[1])
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_start_keeps_its_text_encoder_unless_a_fresh_one_is_asked_for(
+    start: Path, fresh: bool
+) -> None:
+    overrides = [f"init_from={start}", f"text.fresh={fresh}"]
+    config = load_config(TrainConfig, ROOT / "configs" / "debug.yaml", overrides)
+    assert config.text.steps > 0 and config.teaches_text is fresh
+    known = build_text_encoder(3 + len(KNOWN)).from_pretrained(start / "text_encoder")
+    opened = build(config, build_world_tokenizer(config), channels=4).text_encoder
+    words = [model.get_input_embeddings().weight[3 : 3 + len(KNOWN)] for model in (known, opened)]
+    assert torch.equal(*words) is not fresh
