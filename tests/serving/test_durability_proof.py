@@ -261,10 +261,11 @@ def out_of_memory(fleet: Fleet) -> str:
     """No more address space than the worker has fails its large job, and the next ones run."""
     fleet.pair()
     fleet.finish(*(fleet.create(5) for _ in range(4)))  # libraries are loaded by the first jobs
-    large = fleet.create(1, LARGE)
+    large = fleet.create(100, LARGE)  # steps enough to take its room before its file is begun
     worker = begun(fleet, large)
     # The tokenizer is behind it: out of memory, Rust aborts, which is a worker killed.
     fleet.until(lambda: fleet.row(large)["progress"] >= 2)
+    assert fleet.row(large)["step"] < 90, "too late: its file may have what it needs"
     with limited([worker], resource.RLIMIT_AS, address_space):
         (failed,) = fleet.finish(large)
     assert failed["error"] and failed["error"]["code"] == "out_of_memory"
