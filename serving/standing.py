@@ -21,6 +21,8 @@ LATEST = 300
 """Finished jobs of a model that are looked at."""
 FRESH_SECONDS = 2.0
 """How long what was learned is used before it is learned again."""
+HANDOVER_SECONDS = POLL_SECONDS / 2
+"""From a job's end to the next one's start: a worker's next look is as likely soon as late."""
 
 _KIND = videos.c.model, videos.c.shape
 _COUNTS = {
@@ -127,7 +129,7 @@ class Standings:
     def _total(self, connection: sa.Connection, model: str, key: str) -> float | None:
         """Seconds that a queued job takes a worker, with the time until it is found."""
         stages = self._expect(connection, model, key)
-        return None if stages is None else sum(stages) + POLL_SECONDS
+        return None if stages is None else sum(stages) + HANDOVER_SECONDS
 
     def _expect(self, connection: sa.Connection, model: str, key: str) -> Stages | None:
         if not key:

@@ -10,8 +10,7 @@ import sqlalchemy as sa
 
 import serving.standing
 from serving.estimates import Shape
-from serving.jobs import POLL_SECONDS
-from serving.standing import Standing, Standings
+from serving.standing import HANDOVER_SECONDS, Standing, Standings
 from serving.store import Store
 from serving.tables import Row, videos, workers
 
@@ -75,7 +74,7 @@ def test_nothing_is_promised_before_anything_was_finished_or_without_a_worker(
     table.worker("worker-0")
     assert table.standings.of(second) == Standing(1, None)
     done = table.finish(SMALL)
-    assert table.standings.of(first) == Standing(0, pytest.approx(10 + POLL_SECONDS))
+    assert table.standings.of(first) == Standing(0, pytest.approx(10 + HANDOVER_SECONDS))
     assert table.standings.of(done) == Standing(None, None)
     with table.store.transaction() as connection:
         connection.execute(sa.update(workers).values(heartbeat_at=NOW - 16))
@@ -94,7 +93,7 @@ def test_jobs_ahead_count_by_their_own_shapes_and_classes(table: Table) -> None:
     mine = table.add(SMALL)
     table.add(LARGE)
     standing = table.standings.of(mine)
-    assert standing == Standing(2, pytest.approx(40 + 40 + 10 + 3 * POLL_SECONDS))
+    assert standing == Standing(2, pytest.approx(40 + 40 + 10 + 3 * HANDOVER_SECONDS))
 
 
 def test_a_running_job_counts_for_the_steps_that_it_still_has(table: Table) -> None:
@@ -104,7 +103,7 @@ def test_a_running_job_counts_for_the_steps_that_it_still_has(table: Table) -> N
     # Of 4 steps of 2.5 s one is left, and begun half a second ago.
     assert table.standings.of(running) == Standing(None, pytest.approx(2.0))
     assert table.standings.of(table.add(SMALL)) == Standing(
-        0, pytest.approx(2.0 + 10.0 + POLL_SECONDS)
+        0, pytest.approx(2.0 + 10.0 + HANDOVER_SECONDS)
     )
 
 
@@ -115,11 +114,11 @@ def test_workers_share_the_queue_and_a_dead_one_s_job_is_to_be_run_again(table: 
     table.run(SMALL, "worker-0")
     mine = table.add(SMALL)
     # Worker 1 is free.
-    assert table.standings.of(mine) == Standing(0, pytest.approx(10 + POLL_SECONDS))
+    assert table.standings.of(mine) == Standing(0, pytest.approx(10 + HANDOVER_SECONDS))
     stranded = table.run(SMALL, "worker-2", step=3, ago=60.0)
     assert table.standings.of(stranded) == Standing(None, pytest.approx(10.0))
     # The dead one's 10 s go to worker 1 first.
-    assert table.standings.of(mine) == Standing(0, pytest.approx(20 + POLL_SECONDS))
+    assert table.standings.of(mine) == Standing(0, pytest.approx(20 + HANDOVER_SECONDS))
 
 
 def test_a_user_s_first_job_starts_when_what_is_before_it_is_done(table: Table) -> None:
@@ -130,7 +129,7 @@ def test_a_user_s_first_job_starts_when_what_is_before_it_is_done(table: Table) 
     assert table.standings.until_start("bob") is None
     table.finish(SMALL)
     table.worker("worker-0")
-    assert table.standings.until_start("bob") == pytest.approx(10 + POLL_SECONDS, abs=0.1)
+    assert table.standings.until_start("bob") == pytest.approx(10 + HANDOVER_SECONDS, abs=0.1)
 
 
 def test_jobs_of_an_older_service_have_a_position_and_no_estimate(table: Table) -> None:
