@@ -26,7 +26,8 @@ def prepare_for_inference(
 ) -> None:
     """Lay a network out for sampling: without gradients, saving and adapters.
 
-    Weights are moved, not copied: it takes no more memory. `restore` puts them back bit by bit.
+    Weights are moved, not copied: afterwards they take no more memory. `restore` puts them back bit
+    by bit.
 
     Args:
         device: where it will compute; None: where it is.
@@ -40,6 +41,8 @@ def prepare_for_inference(
             block.compile()
         elif on_cpu and torch.backends.mkldnn.is_available():
             _pack(block)
+    if on_cpu:
+        _leave_file(network)
 
 
 def restore(network: SpacetimeTransformer) -> None:
@@ -166,6 +169,17 @@ def _pack(module: nn.Module) -> None:
             _pack(child)
         elif linear.weight is not None and linear.weight.dtype in (torch.float32, torch.bfloat16):
             setattr(module, name, PackedLinear(child))
+
+
+def _leave_file(network: nn.Module) -> None:
+    """Copy what has not been laid out anew.
+
+    A loaded tensor lies in the mapped file, and any one that is left keeps all of its pages in
+    memory, those of the weights that were moved, too.
+    """
+    for parameter in network.parameters():
+        if not (parameter.is_meta or parameter.is_mkldnn):
+            parameter.data = parameter.data.clone()
 
 
 def _unpack(module: nn.Module) -> None:

@@ -7,6 +7,7 @@ request has alive at a time, and, as a proof, the resident set of a process that
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -180,6 +181,15 @@ def test_the_estimate_is_what_a_process_takes(
     measured = int(run.stdout.splitlines()[-1])
     print(f"{hungry} {width}x{height} {frames}: {estimated / 1e6:.1f} of {measured / 1e6:.1f} MB")
     assert abs(estimated / measured - 1) <= 0.15
+
+
+def test_weights_that_were_laid_out_anew_are_not_in_memory_twice(
+    checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoint("denoise"), folder := tmp_path / "copy")
+    pipeline = VideoPipeline.from_pretrained(folder, "cpu")
+    assert is_prepared(pipeline.components.experts[0])
+    assert str(folder / "transformer") not in Path("/proc/self/maps").read_text()
 
 
 @pytest.fixture(scope="module")
