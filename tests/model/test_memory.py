@@ -188,7 +188,7 @@ def test_weights_that_were_laid_out_anew_are_not_in_memory_twice(
 ) -> None:
     shutil.copytree(checkpoint("denoise"), folder := tmp_path / "copy")
     pipeline = VideoPipeline.from_pretrained(folder, "cpu")
-    assert is_prepared(pipeline.components.experts[0])
+    assert is_prepared(pipeline.components.networks["transformer"])
     assert str(folder / "transformer") not in Path("/proc/self/maps").read_text()
 
 
