@@ -12,6 +12,8 @@ from benchmarks.physics.detectors.reading import ABSENT, Finding, Findings, Read
 
 BEGUN = 0.8
 """Pixels fallen from which a ball is surely on its way."""
+PLACE = 0.1
+"""Pixels by which the place of a ball may be off where nothing is smeared."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,18 @@ def _fit(t: Floats, y: Floats, parts: list[NDArray[np.int64]]) -> Fall | None:
     parts = [part for part in parts if len(part) >= 3]
     if not parts or sum(map(len, parts)) < 4:
         return None
+    basis, rows = _basis(t, parts), np.concatenate(parts)
+    answer = np.linalg.lstsq(basis, y[rows])[0]
+    curves, gravity = answer[:-1].reshape(-1, 2), float(answer[-1])
+    rest = np.zeros(len(y))
+    rest[rows] = np.abs(y[rows] - basis @ answer)
+    impacts, level = _meet(curves, gravity)
+    return Fall(parts, gravity, curves, rest, impacts, level)
+
+
+def _basis(t: Floats, parts: list[NDArray[np.int64]]) -> Floats:
+    """What places `(N,)` of flights are sums of, `(N, 2 flights + 1)`: 1 and t of each flight, and
+    t^2 / 2 of all, whose share is their gravity."""
     rows = np.concatenate(parts)
     basis = np.zeros((len(rows), 2 * len(parts) + 1))
     basis[:, -1] = 0.5 * t[rows] ** 2
@@ -83,12 +97,7 @@ def _fit(t: Floats, y: Floats, parts: list[NDArray[np.int64]]) -> Fall | None:
         basis[at : at + len(part), 2 * k] = 1.0
         basis[at : at + len(part), 2 * k + 1] = t[part]
         at += len(part)
-    answer = np.linalg.lstsq(basis, y[rows])[0]
-    curves, gravity = answer[:-1].reshape(-1, 2), float(answer[-1])
-    rest = np.zeros(len(y))
-    rest[rows] = np.abs(y[rows] - basis @ answer)
-    impacts, level = _meet(curves, gravity)
-    return Fall(parts, gravity, curves, rest, impacts, level)
+    return basis
 
 
 def _meet(curves: Floats, gravity: float) -> tuple[list[float], float]:
@@ -137,19 +146,32 @@ def aside(t: Floats, x: Floats) -> Finding:
 
 
 def from_rest(t: Floats, y: Floats, fall: Fall, smeared: bool) -> float:
-    """By what factor, as a logarithm, the first fall belies the gravity of all flights.
+    """By what factor, as a logarithm, the first fall belies the gravity of the flights after it.
 
     What falls from rest has gone g s^2 / 2 after a time s: the root of its way grows evenly. An
-    error of a way is one of its root by that over twice the root, hence the weights. In
-    a smeared clip two standard errors are allowed.
+    error of a way is one of its root by that over twice the root, hence the weights. It hung no
+    lower than its first places. What an error of `PLACE` makes of the gravity of so few frames is
+    allowed, in a smeared clip twice that and two standard errors of the root's growth.
     """
     part = fall.flights[0]
-    root = np.sqrt(np.maximum(y[part] - np.median(y[:2]), 0.0))
+    root = np.sqrt(np.maximum(y[part] - y[:2].min(), 0.0))
     (rate, _), spread = np.polyfit(t[part], root, 1, w=np.maximum(root, 0.1), cov=True)
-    off = abs(float(np.log(max(2.0 * rate * abs(rate), 1e-3) / max(fall.gravity, 1e-3))))
-    return max(
-        off - 4.0 * smeared * float(np.sqrt(spread[0, 0])) / max(abs(float(rate)), 1e-3), 0.0
-    )
+    later, doubt = _later(t, y, fall)
+    off = abs(float(np.log(max(2.0 * rate * abs(rate), 1e-3) / max(later, 1e-3))))
+    off -= (2.0 if smeared else 1.0) * PLACE * doubt / max(later, 1e-3)
+    off -= 4.0 * smeared * float(np.sqrt(spread[0, 0])) / max(abs(float(rate)), 1e-3)
+    return max(off, 0.0)
+
+
+def _later(t: Floats, y: Floats, fall: Fall) -> tuple[float, float]:
+    """The gravity of all flights but the first, whose error would hide in it, and its error for one
+    of places of a pixel; that of the whole fall where nothing follows."""
+    parts = fall.flights[1:]
+    if not parts:
+        return fall.gravity, 0.0
+    basis, rows = _basis(t, parts), np.concatenate(parts)
+    answer = np.linalg.lstsq(basis, y[rows])[0]
+    return float(answer[-1]), float(np.sqrt(np.linalg.inv(basis.T @ basis)[-1, -1]))
 
 
 def _change(t: Floats, y: Floats, fall: Fall, smeared: bool) -> Finding:

@@ -37,6 +37,8 @@ FAINT = 0.25
 """The share of a thing's usual contrast under which a pixel is a halo or a blur of it."""
 OUTLINE = 3
 """Pixels that an outline is thick, at the most."""
+EVEN = 0.08
+"""By how much the depth of one shadow differs from place to place, as a share of the light."""
 NOBODY, OTHER = -1, -2
 """Owners of pixels that no thing has yet, and that none may have."""
 FLAT = np.zeros((3, 3, 3), bool)
@@ -70,10 +72,11 @@ class Want:
 
     What is not `thick` pixels thick is not its own; nothing farther than `reach` pixels from its
     colours is; a `scattered` thing keeps its small pieces too; a `standing` one reaches down to
-    the ground, a `hanging` one up to the upper border; a `compact` one is a disc or a square, so
-    that what is far fainter is its halo; a `plain` one is of one shade, of which other things of
-    its colour are not; a `still` one never moves, so that what passes is not its own. `looks` are
-    known for a second look: then blends of its colour with the scenery are its own too.
+    the ground, and the shadow that it casts there is not its own; a `hanging` one reaches up to the
+    upper border; a `compact` one is a disc or a square, so that what is far fainter is its halo; a
+    `plain` one is of one shade, of which other things of its colour are not; a `still` one never
+    moves, so that what passes is not its own. `looks` are known for a second look: then blends of
+    its colour with the scenery are its own too.
     """
 
     colours: frozenset[Colour] = frozenset()
@@ -146,8 +149,31 @@ def _cores(
             own &= np.linalg.norm(clip.lab - shade, axis=-1) < 1.25 * ALIKE
         if want.still:
             own &= ndimage.binary_dilation(own.mean(0) > 0.5, FLAT[1])
-        owner[core(own, want, stage.horizon)] = k
+        own = core(own, want, stage.horizon)
+        if want.standing:
+            cast = _cast(clip, stage, own)
+            owner[cast] = OTHER
+            own &= ~cast
+        owner[own] = k
     return owner
+
+
+def _cast(clip: Clip, stage: Stage, own: Mask) -> Mask:
+    """The deep shadow `(T, H, W)` that a thing casts on the ground.
+
+    It is as deep as it is beside the thing and not of the shade that the thing has before the sky:
+    either may be as dark as the other. Where darkness is but a pixel thick it may be an edge.
+    """
+    deep = stage.deep > 0.0
+    beside = stage.deep[deep & ~ndimage.binary_dilation(own, FLAT, iterations=2)]
+    above = own[:, : stage.horizon]
+    if len(beside) < 8 * len(own) or not above.any():
+        return np.zeros_like(own)
+    shade = commonest(clip.lab[:, : stage.horizon][above])
+    other = np.linalg.norm(clip.lab - shade, axis=-1) > 0.25 * ALIKE
+    alike = deep & (np.abs(stage.deep - np.median(beside)) < EVEN) & other
+    thick = ndimage.binary_opening(alike | (stage.shadow > 0.0), np.ones((1, 2, 2), bool))
+    return np.asarray(alike & thick)
 
 
 def _grown(owner: NDArray[np.int8], there: Mask, wants: Sequence[Want]) -> NDArray[np.int8]:
@@ -169,7 +195,7 @@ def _grown(owner: NDArray[np.int8], there: Mask, wants: Sequence[Want]) -> NDArr
     own_reach = np.array([want.reach for want in wants])
     reach = np.minimum(np.where(joined, JOINED_REACH, REACH), own_reach[owner[t, y, x]])
     grown = np.where(there & (far <= reach), owner[t, y, x], np.int8(NOBODY))
-    grown = np.where(still, owner, grown)
+    grown = np.where(still | (owner == OTHER), owner, grown)
     # The outline of what is all but hidden shows no colour to tell whose it is.
     beside = ndimage.binary_dilation(still, FLAT, iterations=OUTLINE + 1)
     return np.where(beside & (grown == NOBODY), np.int8(OTHER), grown)

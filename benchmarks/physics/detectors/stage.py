@@ -11,18 +11,23 @@ from benchmarks.physics.detectors.clip import Clip, Floats
 FAINT = 12.0
 """Lab distance from the band of sky or ground under which a still ornament is scenery."""
 
+DEEP, DEEPEST = 0.45, 0.8
+"""Shares of its light that the ground may lose to a soft shadow, and to one that a lamp casts."""
+
 
 @dataclass(frozen=True)
 class Stage:
     """`picture (H, W, 3)` in Lab, `horizon` its row, `contrast (T, H, W)` the Lab distance to it.
 
-    `shadow (T, H, W)` is the share of light that the ground lost where it is only darker.
+    `shadow (T, H, W)` is the share of light that the ground lost where it is only darker, `deep`
+    the share where it lost so much that a dark thing may look the same.
     """
 
     picture: Floats
     horizon: int
     contrast: Floats
     shadow: Floats
+    deep: Floats
 
 
 def look(clip: Clip) -> Stage:
@@ -34,7 +39,7 @@ def look(clip: Clip) -> Stage:
     faint &= ~_edges(still, rows)
     picture = np.where(faint[..., None], still, rows[:, None]).astype(np.float32)
     contrast = np.linalg.norm(clip.lab - picture, axis=-1)
-    return Stage(picture, horizon, contrast, _shadow(clip.lab, picture, horizon))
+    return Stage(picture, horizon, contrast, *_shadow(clip.lab, picture, horizon))
 
 
 def _edges(still: Floats, rows: Floats) -> NDArray[np.bool_]:
@@ -118,8 +123,9 @@ def _between(values: Floats, above: Floats, below: Floats) -> Floats:
     return values[k] if off[k] < 8.0 else 0.5 * (above + below)
 
 
-def _shadow(lab: Floats, picture: Floats, horizon: int) -> Floats:
-    """How much darker the ground is where its hue has stayed: 0 to 1, and 0 for what is no shadow.
+def _shadow(lab: Floats, picture: Floats, horizon: int) -> tuple[Floats, Floats]:
+    """How much darker the ground is where its hue has stayed: 0 to 1, and 0 for what is no shadow;
+    that of soft shadows, and that of deep ones.
 
     A shadow pulls the colour towards black along a line in Lab, which passes a little off the
     origin because dim light is bluish.
@@ -128,7 +134,9 @@ def _shadow(lab: Floats, picture: Floats, horizon: int) -> Floats:
     axis = ground - np.array([0.0, 0.0, -6.0], np.float32)
     lost = ((ground - seen) * axis).sum(-1) / (axis * axis).sum(-1)
     off = np.linalg.norm(ground - lost[..., None] * axis - seen, axis=-1)
-    only = (lost > 0.02) & (lost < 0.45) & (off < 4.0 + 8.0 * lost)
-    shadow = np.zeros(lab.shape[:3], np.float32)
+    only = (lost > 0.02) & (lost < DEEP) & (off < 4.0 + 8.0 * lost)
+    shadow, deep = np.zeros(lab.shape[:3], np.float32), np.zeros(lab.shape[:3], np.float32)
     shadow[:, horizon - 1 :] = np.where(only, lost, 0.0)
-    return shadow
+    deep[:, horizon - 1 :] = np.where((lost >= DEEP) & (lost < DEEPEST) & (off < 4.0), lost, 0.0)
+    deep[:, : horizon + 1] = 0.0  # rows of the horizon are blends of two bands
+    return shadow, deep

@@ -110,6 +110,17 @@ def test_a_ball_is_seen_where_and_as_large_as_it_is(seed: int) -> None:
     np.testing.assert_allclose(ball.area, np.pi * (scene.state["radius"] * 64) ** 2, rtol=0.08)
 
 
+@pytest.mark.parametrize("seed", [20002, 20005, 20008, 20012])
+def test_a_box_ends_where_it_stands_and_its_shadow_is_no_part_of_it(seed: int) -> None:
+    """The shadow reaches 2.6 pixels below the floor, on the right side or on the wrong one."""
+    scene = sample("lamp", seed)
+    floor = int(scene.state["floor"] * 64)
+    for clip in (scene, corruptions.corrupt(scene, "shadow_side")):
+        reading = read(render(clip), "lamp", {})
+        assert not reading.parts["box"].mask[:, floor + 1 :].any()
+        assert "C2" not in {name for name, value in judge(reading).errors.items() if value > 1.0}
+
+
 def test_a_wrong_word_fails_the_caption_and_not_physics() -> None:
     found = verdict(corruptions.corrupt(sample("sign", SEED), "glyph_wrong"))
     assert (found.measurable, found.semantic, found.physics) == (True, False, True)

@@ -89,6 +89,20 @@ def test_a_change_of_gravity_leaves_a_rest() -> None:
     assert fall is not None and fall.rest.max() > 0.3
 
 
+@pytest.mark.parametrize("share", [1 / 1.5, 1 / 1.2, 1.0, 1.2])
+def test_the_first_fall_is_held_to_the_flights_after_it(share: float) -> None:
+    """A first fall under a share of the gravity of all others belies it by that share's logarithm:
+    less what a tenth of a pixel makes of theirs, which is below 0.05, and no more than it."""
+    y = bouncing(1.1, 0.8)
+    first = T[:-1] < np.sqrt(2 * 40 / 1.1) - 1.0
+    y[:-1][first] = 10.0 + 0.5 * share * 1.1 * T[:-1][first] ** 2
+    fall = gravity.fit(T, y)
+    assert fall is not None
+    found = gravity.from_rest(T, y, fall, smeared=False)
+    true = abs(np.log(share))
+    assert max(true - 0.05, 0.0) <= found <= true + 1e-6
+
+
 def test_an_elastic_collision_is_read_back() -> None:
     contact, reach = 6.4, 10.0
     since = T - contact
@@ -203,8 +217,8 @@ def test_the_onset_is_the_first_frame_out_of_place_and_the_rest_the_last() -> No
 
 
 def test_a_shadow_is_ground_that_is_darker_and_has_kept_its_hue() -> None:
-    """30 % of the light gone is 30 % of a shadow, to 3 %; a thing of another hue is none, nor is
-    anything in the sky, nor what is brighter."""
+    """30 % of the light gone is 30 % of a soft shadow and 60 % of a deep one, to 3 %; a thing of
+    another hue is none, nor is anything in the sky, nor what is brighter."""
     picture = np.empty((20, 16, 3), np.float32)
     picture[:10], picture[10:] = (80.0, -5.0, -20.0), (60.0, -20.0, 30.0)
     dim = (0.0, 0.0, -6.0)
@@ -213,10 +227,12 @@ def test_a_shadow_is_ground_that_is_darker_and_has_kept_its_hue() -> None:
     lab[0, 14, 8] = (50.0, 60.0, 40.0)
     lab[0, 14, 10] *= 1.2
     lab[0, 4, 2:5] *= 0.7
-    found = stage._shadow(lab, picture, 10)
-    np.testing.assert_allclose(found[0, 14, 2:5], 0.3, atol=0.03)
-    found[0, 14, 2:5] = 0.0
-    assert not found.any()
+    lab[0, 16, 2:5] += 0.6 * (np.array(dim) - picture[16, 2:5])
+    soft, deep = stage._shadow(lab, picture, 10)
+    np.testing.assert_allclose(soft[0, 14, 2:5], 0.3, atol=0.03)
+    np.testing.assert_allclose(deep[0, 16, 2:5], 0.6, atol=0.03)
+    soft[0, 14, 2:5] = deep[0, 16, 2:5] = 0.0
+    assert not soft.any() and not deep.any()
 
 
 def test_what_stands_on_one_floor_is_as_much_larger_as_its_middle_is_higher() -> None:
