@@ -190,8 +190,6 @@ viewer.begin({
   remove,
   preview,
   model: compose.known,
-  rivals: (video) =>
-    library.items.filter((v) => v.status === "completed" && v.id !== video.id).slice(0, 100),
 });
 trash.begin(library);
 live.now();

@@ -8,9 +8,10 @@ import { active } from "./library.js";
 import * as player from "./player.js";
 import { date, duration, t } from "./text.js";
 
+const RIVALS = 100;
 let now = null;
 let other = null;
-let rivals = () => [];
+let rivals = [];
 let jump = () => {};
 let language = "curl";
 
@@ -18,9 +19,11 @@ let language = "curl";
 export function open(video) {
   now = video;
   other = null;
+  rivals = [];
   draw();
   if (!$("view").open) $("view").showModal();
   lineage(video);
+  offer(video);
 }
 
 /** Have the open job be drawn anew if `video` is it. */
@@ -47,7 +50,23 @@ function draw() {
   $("verdict").textContent = "";
   facts();
   example();
-  const options = rivals(now).map((video) => el("option", { value: video.id }, named(video)));
+  choices();
+}
+
+/** What there is to compare with: whatever the wall is filtered by, and however it changes. */
+async function offer(video) {
+  const list = call("GET", `/v1/videos?status=completed&limit=${RIVALS}`);
+  const found = await list.then(
+    (page) => page.data,
+    () => [],
+  );
+  if (now?.id !== video.id) return;
+  rivals = found.filter((each) => each.id !== video.id);
+  choices();
+}
+
+function choices() {
+  const options = rivals.map((video) => el("option", { value: video.id }, named(video)));
   $("compare").replaceChildren(el("option", { value: "" }, t("view.compare.none")), ...options);
   $("compare").value = other?.id ?? "";
 }
@@ -169,11 +188,10 @@ async function verify() {
 }
 
 /**
- * acts: remix, use and remove (each of a video), rivals(video) to compare with, preview(id), and
- * model(name), what the service says of it.
+ * acts: remix, use and remove (each of a video), preview(id), and model(name), what the service
+ * says of it.
  */
 export function begin(acts) {
-  rivals = acts.rivals;
   jump = acts;
   player.begin();
   const close = () => $("view").close();
@@ -197,7 +215,7 @@ export function begin(acts) {
     });
   }
   $("compare").addEventListener("change", () => {
-    other = rivals(now).find((video) => video.id === $("compare").value) ?? null;
+    other = rivals.find((video) => video.id === $("compare").value) ?? null;
     player.show(other ? [now, other] : [now]);
     if (other) say(`${t("view.compare.with")}: ${other.prompt}`);
   });
