@@ -98,44 +98,57 @@ def _look(file: BinaryIO, settings: CutSettings) -> dict[str, Any]:
 
 
 class _Look:
-    """One pass over the frames; holds numbers, and a few small pictures a second."""
+    """One pass over the frames; of those whose clip is known it holds what is told of the clip."""
 
     def __init__(self, settings: CutSettings) -> None:
+        self.count = 0
         self._settings = settings
         self._between = max(1, settings.fps // PICTURES)
         self._detector = AdaptiveDetector(min_scene_len=3)
-        self._scores: list[FrameScores] = []
-        self._cuts: list[int] = []
-        self._pictures: list[bytes] = []
         self._before: Any = None
-
-    @property
-    def count(self) -> int:
-        return len(self._scores)
+        self._clips: list[dict[str, Any]] = []
+        self._first = (
+            0  # of the frames that are in no clip yet, whose scores and pictures are these
+        )
+        self._scores: list[FrameScores] = []
+        self._pictures: dict[int, bytes] = {}
 
     def see(self, frame: Pixels) -> None:
         """Take the next frame."""
         place = FrameTimecode(self.count, float(self._settings.fps))
         cuts = self._detector.process_frame(place, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-        self._cuts += [cut.frame_num for cut in cuts]
         if self.count % self._between == 0:
-            self._pictures.append(_picture(frame))
+            self._pictures[self.count // self._between] = _picture(frame)
         scores, self._before = score_frame(frame, self._before)
         self._scores.append(scores)
+        self.count += 1
+        for cut in cuts:
+            self._close(cut.frame_num)
+        # A cut is told so many frames later; before them there is none that was not told.
+        if len(self._scores) - self._detector.event_buffer_length > self._settings.frames:
+            self._close(self._first + self._settings.frames)
 
     def clips(self) -> list[dict[str, Any]]:
         """The clips, in the order of time; together they are all the frames there are."""
         end = FrameTimecode(self.count, float(self._settings.fps))
-        self._cuts += [cut.frame_num for cut in self._detector.post_process(end)]
-        edges = sorted({0, *self._cuts, self.count})
-        found = []
-        for start, stop in zip(edges, edges[1:], strict=False):
-            for first in range(start, stop, self._settings.frames):
-                found.append(self._clip(first, min(first + self._settings.frames, stop)))
-        return found
+        for cut in self._detector.post_process(end):
+            self._close(cut.frame_num)
+        self._close(self.count)
+        return self._clips
 
-    def _clip(self, first: int, stop: int) -> dict[str, Any]:
-        frames = self._scores[first:stop]
+    def _close(self, stop: int) -> None:
+        """Make clips of all frames before `stop`, and forget the frames."""
+        while self._first < stop:
+            last = min(self._first + self._settings.frames, stop)
+            self._clips.append(self._clip(last))
+            del self._scores[: last - self._first]
+            self._first = last
+        kept = self._first // self._between
+        self._pictures = {k: picture for k, picture in self._pictures.items() if k >= kept}
+
+    def _clip(self, stop: int) -> dict[str, Any]:
+        first = self._first
+        frames = self._scores[: stop - first]
         hashes = signature(frames)
         kept = (stop - first - 1) // 4 * 4 + 1
         picture = self._pictures[(first + stop - 1) // 2 // self._between]
