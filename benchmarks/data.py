@@ -7,8 +7,9 @@ second in one process: ours (every frame with its time, upright, in sRGB), a pla
 that does nothing else, the same loop with one scaler in one thread for all frames of a file, and HF
 datasets that stream the same files, which hand over bytes and are decoded by the plain loop; the
 frames are the same, bit by bit. `inspect` and `encode` count clips a second of those stages of
-`training.data.prepare` with two processes, their start aside; `read` counts gigabytes a second of
-cached latents, ours (as the fp32 tensors that a step takes) and a plain read of the same files.
+`training.data.prepare` with two processes, their start aside, and `embed` captions a second through
+the text encoder; `read` counts gigabytes a second of cached latents, ours (as the fp32 tensors that
+a step takes) and a plain read of the same files.
 Medians of the repeats; `ratio` is the median of ours over the plain one, round by round, and
 `cpu_ratio` the same by seconds of the processor, which other work on the machine does not disturb.
 """
@@ -35,7 +36,7 @@ from benchmarks.environment import environment
 from model.video import write_mp4
 from training.data.cache import LatentDataset, mapped
 from training.data.decode import Video
-from training.data.prepare.encode import Encoder, encode_latents, shards
+from training.data.prepare.encode import SHARD, Encoder, encode_latents, encode_texts, shards
 from training.data.prepare.rows import rows_of
 from training.data.prepare.scenes import CutSettings, inspect
 from training.data.prepare.sources import find
@@ -53,6 +54,7 @@ class Size:
 
     Attributes:
         files, frames, side: of the videos.
+        captions, together: how many texts are embedded, and of how many a shard is.
         clips: of the cached latents.
         latents: T, C, h and w of each; those of Wan's 81 frames at 832 x 480.
         repeats: of each measurement.
@@ -61,6 +63,8 @@ class Size:
     files: int = 8
     frames: int = 96
     side: int = 256
+    captions: int = 16 * SHARD
+    together: int = SHARD
     clips: int = 32
     latents: tuple[int, ...] = (21, 16, 60, 104)
     repeats: int = 9
@@ -147,8 +151,10 @@ def compare(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, flo
     return found
 
 
-def measure_stages(folder: Path, paths: list[Path]) -> list[dict[str, Any]]:
-    """Clips a second of what prepare does, with two processes, from the first that is done on."""
+def measure_stages(folder: Path, paths: list[Path], size: Size) -> list[dict[str, Any]]:
+    """Clips and captions a second of what prepare does, with two processes, from the first that is
+    done on.
+    """
     sources = find([str(paths[0].parent)], None, {})
     settings = CutSettings(FPS, 33, 17)
     inspected, clips_per_second = _timed(partial(inspect, settings=settings), sources)
@@ -157,11 +163,27 @@ def measure_stages(folder: Path, paths: list[Path]) -> list[dict[str, Any]]:
     encoder = Encoder(str(ROOT / "model/pretrained"), FPS)
     some = shards(folder / "latents", clips, 1, "benchmark", ("id",))
     _, shards_per_second = _timed(partial(encode_latents, encoder), some)
+    texts = [{"id": f"{k}", "caption": caption(k)} for k in range(size.captions)]
+    told = shards(folder / "text", texts, size.together, "benchmark", ("id", "caption"))
+    _, texts_per_second = _timed(partial(encode_texts, encoder), told)
     per_file = len(clips) / len(paths)
+    embedded = round(texts_per_second * size.captions / len(told), 2)
     return [
         {"stage": "inspect", "unit": "clips/s", "ours": round(clips_per_second * per_file, 2)},
         {"stage": "encode", "unit": "clips/s", "ours": round(shards_per_second, 2)},
+        {"stage": "embed", "unit": "captions/s", "ours": embedded},
     ]
+
+
+def caption(number: int) -> str:
+    """A sentence of the embedded model's words, another one for every number below 1764."""
+    colours = ("red", "green", "blue", "white", "black", "purple", "orange")
+    things = ("ball", "cat", "cookie", "monster", "square", "circle")
+    number, one = divmod(number, len(colours))
+    number, two = divmod(number, len(things))
+    number, three = divmod(number, len(colours))
+    four = number % len(things)
+    return f"a {colours[one]} {things[two]} is to the left of a {colours[three]} {things[four]}"
 
 
 def _timed(work: Callable[[Any], Any], items: list[Any]) -> tuple[list[Any], float]:
@@ -218,7 +240,7 @@ def measure(size: Size) -> list[dict[str, Any]]:
             size.repeats,
         )
         rows = [_row("decode", "frames/s", rates)]
-        return [*rows, *measure_stages(folder, paths), measure_reading(folder, size)]
+        return [*rows, *measure_stages(folder, paths, size), measure_reading(folder, size)]
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The benchmark of data measures what it says: the same frames by every way, every stage."""
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 
 from benchmarks.data import (
     RATE,
+    ROOT,
     Size,
+    caption,
     compare,
     decode_ours,
     decode_plainly,
@@ -19,7 +22,9 @@ from benchmarks.data import (
 )
 from training.data.decode import Video
 
-SMALL = Size(files=3, frames=36, side=64, clips=2, latents=(3, 4, 6, 8), repeats=1)
+SMALL = Size(
+    files=3, frames=36, side=64, captions=12, together=4, clips=2, latents=(3, 4, 6, 8), repeats=1
+)
 
 
 def test_every_way_decodes_every_frame(tmp_path: Path) -> None:
@@ -48,9 +53,19 @@ def test_rates_are_medians_after_a_round_that_does_not_count() -> None:
     assert counts == {"ours": 4, "plain": 4} and min(found.values()) > 0
 
 
+def test_no_two_captions_are_the_same_and_all_are_known_words() -> None:
+    captions = {caption(k) for k in range(Size().captions)}
+    assert len(captions) == Size().captions
+    tokenizer = json.loads((ROOT / "model/pretrained/tokenizer/tokenizer.json").read_text())
+    assert {word for text in captions for word in text.split()} <= tokenizer["model"][
+        "vocab"
+    ].keys()
+
+
 def test_there_is_a_row_for_every_stage() -> None:
     rows = {row["stage"]: row for row in measure(SMALL)}
-    assert rows.keys() == {"decode", "inspect", "encode", "read"}
+    assert rows.keys() == {"decode", "inspect", "encode", "embed", "read"}
+    assert rows["embed"]["unit"] == "captions/s"
     ways = {"ours", "plain", "one_scaler", "streamed", "ratio", "cpu_ratio"}
     assert ways <= rows["decode"].keys()
     assert all(row["ours"] > 0 for row in rows.values())
