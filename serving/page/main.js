@@ -20,7 +20,8 @@ const acts = { open: viewer.open, cancel, remove, again, preview };
 const grid = new Grid($("wall"), {
   make: (video) => makeCard(video, acts),
   narrowest: 220,
-  caption: 67, // pixels of .prompt and .foot
+  // Of .prompt and .foot: or the pictures were lower than their frames are wide.
+  caption: Math.ceil(4.414 * parseFloat(getComputedStyle(document.documentElement).fontSize)),
   onEnd: () => library.more(),
 });
 

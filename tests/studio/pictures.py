@@ -85,16 +85,22 @@ def make(api: httpx.Client, path: str, **fields: Any) -> str:
     return str(until_done(api, response.json()["id"])["id"])
 
 
-def fill(api: httpx.Client) -> str:
-    """Make what the wall shows; gives the prompt of the video that was remixed."""
+def fill(api: httpx.Client) -> tuple[str, str]:
+    """Make what the wall shows, and nothing else; gives the prompt of the video that was remixed,
+    and the id of one to compare it with.
+    """
     (model,) = api.get("/v1/models").json()["data"]
     examples = model["examples"]
-    for seed, prompt in enumerate(examples):
-        make(api, "/v1/videos", prompt=prompt, seed=seed)
-    source = make(api, "/v1/videos", prompt=examples[3])
+    shown = [
+        make(api, "/v1/videos", prompt=prompt, seed=seed) for seed, prompt in enumerate(examples)
+    ]
     if "remix" in model["capabilities"]:
-        make(api, f"/v1/videos/{source}/remix", prompt=examples[4].rsplit(" on ", 1)[0], seed=5)
-    return str(examples[3])
+        prompt = examples[4].rsplit(" on ", 1)[0]
+        shown.append(make(api, f"/v1/videos/{shown[3]}/remix", prompt=prompt, seed=5))
+    for video in api.get("/v1/videos", params={"limit": 100}).json()["data"]:
+        if video["id"] not in shown:  # left by a time that was stopped
+            api.delete(f"/v1/videos/{video['id']}")
+    return str(examples[3]), shown[-1]
 
 
 @contextmanager
@@ -143,7 +149,7 @@ class Visit:
         self.page.context.close()
 
 
-def photograph(visit: Visit, source: str, examples: list[str]) -> None:
+def photograph(visit: Visit, source: str, rival: str, examples: list[str]) -> None:
     """All the scenes, as one visitor sees them."""
     page = visit.page
     page.fill("#prompt", examples[0].replace(" monster ", " dragon ")[:34])
@@ -162,7 +168,7 @@ def photograph(visit: Visit, source: str, examples: list[str]) -> None:
     page.click("#play")
     page.locator("#scrub").fill("8")
     visit.take("video")
-    page.select_option("#compare", index=1)
+    page.select_option("#compare", rival)
     page.locator("#screens video").nth(1).wait_for()
     visit.take("compare")
     page.locator(".about details").evaluate("node => (node.open = true)")
@@ -201,7 +207,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     examples = json.loads((options.model / "examples.json").read_text())["examples"]
     with service(options.model.resolve()) as api, sync_playwright() as playwright:
-        source = fill(api)
+        source, rival = fill(api)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for screen in SCREENS:
             for scheme in ("light", "dark"):
@@ -210,7 +216,7 @@ def main() -> None:
                         continue
                     with busy(api):
                         visit = Visit(browser, str(api.base_url), screen, scheme, locale)
-                        photograph(visit, source, examples)
+                        photograph(visit, source, rival, examples)
                         visit.close()
         browser.close()
 

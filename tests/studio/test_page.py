@@ -134,7 +134,7 @@ def test_a_remix_tells_its_lineage_and_two_are_compared_in_step(page: Page, stud
 
 
 def test_one_may_be_compared_with_what_the_wall_does_not_show(page: Page, studio: Served) -> None:
-    prompts = "a ball and a cat", "a cat and a ball"
+    prompts = "a ball and a cat", "a cat and a ball" + 9 * " and a red ball"
     _, other = (studio.create(prompt, size=SMALL, seconds="1.125")["id"] for prompt in prompts)
     studio.finish(other)
     page.fill("#filter-text", "a ball and a cat")
@@ -144,6 +144,11 @@ def test_one_may_be_compared_with_what_the_wall_does_not_show(page: Page, studio
     expect(page.locator("#screens video")).to_have_count(2)
     expect(page.locator("#compare")).to_have_value(other)
     expect(page.locator("#screens figcaption").nth(1)).to_contain_text("a cat and a ball")
+    tops = (
+        "[...document.querySelectorAll('#screens video')].map(s => s.getBoundingClientRect().top)"
+    )
+    one, two = page.evaluate(tops)
+    assert one == two, "they stand side by side, however long their captions are"
 
 
 def test_deleting_can_be_undone_and_else_leaves_nothing(page: Page, studio: Served) -> None:

@@ -139,6 +139,11 @@ def test_axe_finds_nothing_serious_and_nothing_jumps(
     assert shift <= 0.01
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(wide) == 0
+    assert page.evaluate("document.querySelector('nav').getBoundingClientRect().right") <= (
+        page.evaluate("document.documentElement.clientWidth")
+    ), "the head has room for all its buttons"
+    frame = page.locator(".card .frame").first.bounding_box()
+    assert frame and abs(frame["width"] - frame["height"]) < 1, "a square video fills its frame"
     for details in page.locator("details").all():
         details.evaluate("node => (node.open = true)")
     check_by_axe(page)
