@@ -7,6 +7,7 @@ import { t } from "./text.js";
 
 let shown = []; // { video, screen }: the longest leads
 let ticking = 0;
+let touched = false; // by somebody who did not wait for the video: then it does not play by itself
 
 const lead = () => shown[0];
 const frameOf = ({ video, screen }) =>
@@ -15,6 +16,7 @@ const frameOf = ({ video, screen }) =>
 /** Show these videos, one or two, from their beginning. */
 export async function show(videos) {
   stop();
+  touched = false;
   const order = [...videos].sort((a, b) => Number(b.seconds) - Number(a.seconds));
   const made = new Map();
   const loaded = [];
@@ -55,7 +57,7 @@ export async function show(videos) {
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const mine = shown;
   await Promise.all(loaded);
-  if (!still && mine === shown) play();
+  if (!still && !touched && mine === shown) play();
 }
 
 /** Let go of what is shown. */
@@ -88,6 +90,7 @@ function pause() {
 
 /** Go to a frame of the leading video; the other goes to the same moment. */
 function seek(frame) {
+  touched = true;
   const { video } = lead();
   const moment = (Math.max(0, Math.min(video.num_frames - 1, frame)) + 0.5) / video.fps;
   for (const each of shown) {
