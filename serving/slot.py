@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -32,6 +32,8 @@ from serving.worker import CannotOpen, Worker, next_device, open_host
 
 NOT_NOW = 75
 """A worker's exit status (sysexits.h, EX_TEMPFAIL) where a restart is worth a try."""
+LOOK_SECONDS = 0.2
+"""How often a worker looks whether it was asked to stop; a signal usually wakes it at once."""
 
 log = logging.getLogger("kinetograph.worker")
 
@@ -55,11 +57,11 @@ def run(settings: Settings, slot: str, index: int = 0) -> None:
     """
     logs.configure(settings.logs, logging.INFO)
     tracing.configure("worker")
-    stop = threading.Event()
+    asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: asked.append(number))
     try:
-        _work(settings, slot, settings.device or next_device(index), stop)
+        _work(settings, slot, settings.device or next_device(index), asked)
     except (CannotOpen, CatalogError) as error:
         raise CannotWork(f"The model cannot be loaded: {error}", UNUSABLE_MODEL) from None
     except CannotSign as error:
@@ -70,7 +72,7 @@ def run(settings: Settings, slot: str, index: int = 0) -> None:
         raise CannotWork(f"The database cannot be used: {reason(error)}", NOT_NOW) from None
 
 
-def _work(settings: Settings, slot: str, device: str, stop: threading.Event) -> None:
+def _work(settings: Settings, slot: str, device: str, asked: Sequence[int]) -> None:
     store = Store(settings.database_url, settings.retention)
     JobQueue.create_tables(settings.database_url)
     store.create_tables()
@@ -94,7 +96,8 @@ def _work(settings: Settings, slot: str, device: str, stop: threading.Event) -> 
     caretaker = Caretaker(store, JobQueue(store.engine), files, lease, lambda: worker.at_hand)
     _in_background(caretaker.run)
     log.info("%s takes jobs on %s", lease.incarnation, device)
-    stop.wait()
+    while not asked:  # no event without end: a signal that another thread took would not wake it
+        time.sleep(LOOK_SECONDS)
     worker.stop(settings.grace)
     with suppress(*UNAVAILABLE):
         lease.leave()
