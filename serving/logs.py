@@ -19,6 +19,8 @@ about = bound_contextvars
 
 _prompts = logging.getLogger("kinetograph.prompts")
 _NEVER = logging.CRITICAL + 1
+_ESCAPES = str.maketrans({mark: repr(mark)[1:-1] for mark in "\\\t\n\r\u2028\u2029"})
+"""Every line break that a prompt may have, and what would make an escape ambiguous."""
 _prompts.setLevel(_NEVER)
 
 
@@ -38,7 +40,8 @@ def configure(form: Form, level: int, prompts: bool = False) -> None:
 
 def note_prompt(prompt: str) -> None:
     """Log what somebody asks to see, if prompts are logged at all."""
-    _prompts.info("asked for %r", prompt)  # quoted, so that no line break in it begins a line
+    # No line break in it begins a line; else it is as it was sent, in whatever language.
+    _prompts.info("asked for '%s'", prompt.translate(_ESCAPES))
 
 
 _TEXT = logging.Formatter("%(asctime)s %(name)s %(message)s")
@@ -53,6 +56,6 @@ _JSON = structlog.stdlib.ProcessorFormatter(
     ],
     processors=[
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        structlog.processors.JSONRenderer(),
+        structlog.processors.JSONRenderer(ensure_ascii=False),
     ],
 )

@@ -100,7 +100,7 @@ class Served:
 
 
 class Serve(Protocol):
-    """Starts `kinetograph serve` on a model and a data folder, and waits for it."""
+    """Starts `kinetograph serve` on a checkpoint or a folder of models' files, and waits for it."""
 
     def __call__(self, model: Path, data: Path, *options: str) -> Served: ...
 
@@ -112,10 +112,11 @@ def serve_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
     def serve_on(model: Path, data: Path, *options: str) -> Served:
         log = tmp_path_factory.mktemp("log") / "stderr"
+        what = "--model" if (model / "model_index.json").is_file() else "--models-dir"
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "serving.cli", "serve", "--port", "0"]
-                + ["--model", str(model), "--data", str(data), *options],
+                + [what, str(model), "--data", str(data), *options],
                 cwd=ROOT,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,

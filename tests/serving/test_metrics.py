@@ -168,14 +168,16 @@ def test_prompts_are_logged_by_the_api_where_it_is_told_to_and_in_no_label(
 ) -> None:
     logs.configure("json", logging.INFO, prompts=True)
     try:
-        response = api.post("/v1/videos", json={"prompt": f"{SENTINEL}\nforged line"})
+        response = api.post("/v1/videos", json={"prompt": f"{SENTINEL}\nforged\u2028line\u3000。"})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(service, "_policy", Policy([lambda *_: "a word"]))
             assert api.post("/v1/videos", json={"prompt": f"refused {SENTINEL}"}).is_client_error
     finally:
         logs.configure("json", logging.INFO)
     told = [line for line in lines if line["logger"] == "kinetograph.prompts"]
-    events = [f"asked for '{SENTINEL}\\nforged line'", f"asked for 'refused {SENTINEL}'"]
+    # No break begins a line; a space of Chinese text stays one.
+    events = [f"asked for '{SENTINEL}\\nforged\\u2028line\u3000。'"]
+    events += [f"asked for 'refused {SENTINEL}'"]
     assert [line["event"] for line in told] == events
     assert told[0]["request_id"] == response.headers["x-request-id"]
     assert SENTINEL not in json.dumps([line for line in lines if line not in told])
