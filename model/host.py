@@ -123,15 +123,15 @@ class Host:
 
         Args:
             name: of one of the models.
-            shape: width and height in pixels, and frames; None: those of the defaults.
+            shape: width and height in pixels, and frames; None: those of the defaults, or where
+                they do not fit, of the least that it makes.
             references: frames that are shown beside the clip.
 
         Raises:
             CheckpointError: if it cannot be opened, or does not fit the memory limit even alone.
         """
         known = self._known[name]
-        size = known.description.sizes[0].split("x")
-        shape = shape or (int(size[0]), int(size[1]), known.description.num_frames[0])
+        shape = shape or self._usual(known.description)
         with self._lock:
             self._make_room(known, shape, references)
             if name not in self._open:
@@ -145,6 +145,15 @@ class Host:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _usual(self, description: ModelDescription) -> tuple[int, int, int]:
+        """The shape of the defaults if it fits the limit, else the least one if that does."""
+        memory = description.memory
+        assert memory is not None
+        sizes = [(int(w), int(h)) for w, h in (size.split("x") for size in description.sizes)]
+        shapes = [(w, h, frames) for w, h in sizes for frames in description.num_frames]
+        least = min(shapes, key=lambda shape: memory.peak(*shape))
+        return least if memory.peak(*least) <= self._limit < memory.peak(*shapes[0]) else shapes[0]
 
     def _describe(self, model: ServedModel) -> _Known:
         try:
@@ -188,14 +197,17 @@ class Host:
             pipeline = ForeignPipeline.open(model.path, known.placement, model.told, model.loras)
         pipeline.description = known.description
         if known.placement.compiled and isinstance(pipeline, VideoPipeline):
-            warm_up(pipeline)
+            warm_up(pipeline, self._usual(pipeline.description))
         return pipeline
 
 
-def warm_up(pipeline: Pipeline) -> None:
-    """Make a video of two steps of the default shape, so that what compiles has compiled."""
+def warm_up(pipeline: Pipeline, shape: tuple[int, int, int]) -> None:
+    """Make a video of two steps of that shape, so that what compiles has compiled."""
     begun = time.monotonic()
-    request = GenerationRequest("warm-up", num_inference_steps=2)
+    width, height, frames = shape
+    request = GenerationRequest(
+        "warm-up", width=width, height=height, num_frames=frames, num_inference_steps=2
+    )
     *_, _ = pipeline.generate(request)
     name, spent = pipeline.description.name, time.monotonic() - begun
     log.info("%s: compiled and warmed up in %.1f s", name, spent)

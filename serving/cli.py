@@ -17,8 +17,9 @@ from serving.catalog import CatalogError
 from serving.cli_actions import CannotDo
 from serving.errors import ApiError
 from serving.keys import BadKey
-from serving.models import ALIASES, Description, shortest_decimal
+from serving.models import ALIASES
 from serving.progress import ProgressBar
+from serving.resolved import Description, shortest_decimal
 from serving.schema import CreateVideo
 from serving.settings import EMBEDDED_MODEL, Settings, options
 from serving.storyboard import resolve

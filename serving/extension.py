@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from serving.errors import ApiError, not_supported
-from serving.models import Description, Resolved, choose, resolve
+from serving.errors import not_supported
+from serving.models import choose, resolve
+from serving.resolved import Description, Resolved
 from serving.schema import CreateVideo, ExtendVideo
 from serving.uploads import SourceVideo
 
@@ -18,6 +19,9 @@ def check(asked: ExtendVideo, models: Sequence[Description]) -> Description:
         if capability not in model["capabilities"]:
             message = f"{param} is not supported by {model['name']}, which cannot {capability} "
             raise not_supported(message + "videos.", param)
+    if "text" not in model["capabilities"]:
+        message = f"video is not supported by {model['name']}, which starts from an image."
+        raise not_supported(message, "video")
     return model
 
 
@@ -33,16 +37,9 @@ def resolve_extension(
     """
     model = check(asked, models)
     fields = asked.model_dump(exclude_unset=True, exclude=_NOT_OF_ONE)
+    following = asked.unshaped
+    if "size" in following:
+        fields |= {"size": f"{source.width}x{source.height}"}
     joining = asked.next_video is not None
-    try:
-        resolved = resolve(CreateVideo.parse(fields), [model], joining)
-    except ApiError:
-        if "text" in model["capabilities"]:
-            raise
-        message = f"video is not supported by {model['name']}, which starts from an image."
-        raise not_supported(message, "video") from None
-    if asked.size or asked.width or asked.height:
-        return resolved
-    # What follows from the source is fitted to the model, even one that is asked by name.
-    fitting = fields | {"size": f"{source.width}x{source.height}", "model": None}
-    return resolve(CreateVideo.parse(fitting), [model], joining)
+    # Of a single frame there is none left to draw.
+    return resolve(CreateVideo.parse(fields), [model], joining, following, shortest=2)

@@ -4,6 +4,7 @@ Workers publish what a checkpoint needs as a few coefficients (`model.memory`), 
 tell without torch, and without a device.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NotRequired, TypedDict
@@ -45,7 +46,7 @@ class Shape:
 
 def peak(memory: Memory, shape: Shape) -> float:
     """The most bytes that a request of this shape takes at any time."""
-    latent_frames = (shape.num_frames - 1) // memory["frames_per_latent"] + 1
+    latent_frames = _latent_frames(memory, shape.num_frames)
     seen = latent_frames + shape.references
     if not shape.references and shape.area * latent_frames <= memory.get("batched", 0):
         seen = 2 * latent_frames
@@ -60,19 +61,38 @@ def fits(memory: Memory, shape: Shape) -> bool:
     return memory["limit"] is None or peak(memory, shape) <= memory["limit"]
 
 
+def quarter(memory: Memory, num_frames: int) -> int:
+    """The latent frames that are shown beside a clip of that length, at most."""
+    return math.ceil(_latent_frames(memory, num_frames) / 4)
+
+
+def _latent_frames(memory: Memory, num_frames: int) -> int:
+    return (num_frames - 1) // memory["frames_per_latent"] + 1
+
+
+def _cut(memory: Memory, shape: Shape, num_frames: int) -> Shape:
+    beside = min(shape.references, quarter(memory, num_frames))
+    return replace(shape, num_frames=num_frames, references=beside)
+
+
 def shorter(memory: Memory, shape: Shape, lengths: Iterable[int]) -> Shape | None:
     """The longest of `lengths` that fits at the same size."""
-    candidates = (replace(shape, num_frames=n) for n in lengths if n < shape.num_frames)
+    candidates = (_cut(memory, shape, n) for n in lengths if n < shape.num_frames)
     fitting = [candidate for candidate in candidates if fits(memory, candidate)]
     return max(fitting, key=lambda shape: shape.num_frames, default=None)
 
 
 def smaller(
-    memory: Memory, shape: Shape, sizes: Iterable[tuple[int, int]], multiple: int | None
+    memory: Memory,
+    shape: Shape,
+    sizes: Iterable[tuple[int, int]],
+    multiple: int | None,
+    beside: Sequence[Shape] = (),
 ) -> Shape | None:
     """The largest size that fits at the same length: one of `sizes`, or any of that multiple.
 
-    Multiples keep the aspect, up to their grid.
+    Multiples keep the aspect, up to their grid. beside: shapes of the same size, which have to fit
+    at that one, too.
     """
     candidates = list(sizes)
     if multiple:
@@ -81,9 +101,44 @@ def smaller(
             (max(1, round(columns * row / rows)) * multiple, row * multiple)
             for row in range(1, rows)
         ]
-    shapes = (replace(shape, width=width, height=height) for width, height in candidates)
-    fitting = [s for s in shapes if s.area < shape.area and fits(memory, s)]
+    fitting = [
+        replace(shape, width=width, height=height)
+        for width, height in candidates
+        if width * height < shape.area
+        and all(fits(memory, replace(s, width=width, height=height)) for s in (shape, *beside))
+    ]
     return max(fitting, key=lambda shape: shape.area, default=None)
+
+
+def nearest(
+    memory: Memory,
+    shapes: Sequence[Shape],
+    sizes: Sequence[tuple[int, int]],
+    multiple: int | None,
+    lengths: Sequence[int],
+) -> list[list[Shape]]:
+    """What fits and is nearest to `shapes`, which have one size.
+
+    All of them shorter, all smaller, or, where neither is enough, both; in each a shape for each.
+    """
+
+    def at_smaller_size(shapes: Sequence[Shape]) -> list[Shape] | None:
+        found = smaller(memory, shapes[0], sizes, multiple, shapes[1:])
+        if found is None:
+            return None
+        return [replace(s, width=found.width, height=found.height) for s in shapes]
+
+    brief = [s if fits(memory, s) else shorter(memory, s, lengths) for s in shapes]
+    found = [[s for s in brief if s], at_smaller_size(shapes)]
+    near = [others for others in found if others and len(others) == len(shapes)]
+    if near:
+        return near
+    for most in sorted(lengths, reverse=True):
+        if most < max(shape.num_frames for shape in shapes):
+            cut = [_cut(memory, s, min(s.num_frames, most)) for s in shapes]
+            if both := at_smaller_size(cut):
+                return [both]
+    return []
 
 
 def gigabytes(count: float) -> str:

@@ -7,12 +7,12 @@ descriptions they publish as JSON.
 import math
 import re
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Collection, Sequence
 
 from serving.errors import ApiError, not_supported
-from serving.memory import Memory, Shape, fits, gigabytes, peak, shorter, smaller
+from serving.fitting import SHAPE, fit
+from serving.memory import quarter
+from serving.resolved import Description, Resolved, enlargement, parse_size, shortest_decimal
 from serving.schema import CreateVideo
 from serving.vocabulary import nearest_prompt, unknown_words
 
@@ -22,125 +22,78 @@ ALIASES = (
 )
 """Names that stand for the default model, so that code written for the hosted API runs."""
 
-SMALL, ENLARGE = 256, 8
-"""A render with both sides under 256 pixels is enlarged 8 times, or it would be a stamp."""
 
-
-class Description(TypedDict):
-    """`model.description.ModelDescription` as JSON; its docstring says what the fields mean.
-
-    Besides, aliases: further names, by which it is asked as leniently as by no name.
-    """
-
-    name: str
-    capabilities: list[str]
-    sizes: list[str]
-    size_multiple: int | None
-    num_frames: list[int]
-    fps: int
-    num_inference_steps: int
-    guidance_scale: float
-    guidance_scale_2: float | None
-    flow_shift: float | None
-    max_sequence_length: int
-    words: list[str] | None
-    grammar: list[str] | None
-    examples: list[str] | None
-    parameters: int
-    loras: NotRequired[Sequence[str]]
-    memory: NotRequired[Memory | None]
-    aliases: NotRequired[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A request with every choice made: what will be rendered, and what the file will be.
-
-    width and height are those of the render, in pixels; the file's are `scale` times as large.
-    None leaves a number of the sampler to the checkpoint. strength is that of the video that the
-    render starts from, if it does. rewritten_prompt is what is rendered in place of prompt, once a
-    worker has had it rewritten. shots: prompt, num_frames and join of each, if there are several.
-    file_frames: what the file has, once it is made and has not num_frames. references: frames that
-    the model is shown beside the clip, at most.
-    """
-
-    model: str
-    prompt: str
-    negative_prompt: str
-    width: int
-    height: int
-    scale: int
-    num_frames: int
-    fps: int
-    seed: int
-    num_inference_steps: int
-    guidance_scale: float | None
-    guidance_scale_2: float | None
-    flow_shift: float | None
-    warnings: list[str]
-    strength: float | None = None
-    lora: str | None = None
-    rewritten_prompt: str | None = None
-    shots: list[dict[str, Any]] | None = None
-    loop: bool = False
-    file_frames: int | None = None
-    references: int = 0
-
-    @property
-    def size(self) -> str:
-        """Width x height of the file."""
-        return f"{self.width * self.scale}x{self.height * self.scale}"
-
-    @property
-    def rendered_size(self) -> str:
-        """Width x height that the model renders."""
-        return f"{self.width}x{self.height}"
-
-    @property
-    def longest(self) -> int:
-        """The most frames that are drawn at once."""
-        return max((shot["num_frames"] for shot in self.shots or ()), default=self.num_frames)
-
-    @property
-    def frames(self) -> int:
-        """The length of the file."""
-        return self.file_frames or self.num_frames
-
-    @property
-    def seconds(self) -> str:
-        """Duration of the file as the shortest decimal."""
-        return shortest_decimal(self.frames / self.fps)
-
-
-def resolve(request: CreateVideo, models: Sequence[Description], joining: bool = False) -> Resolved:
+def resolve(
+    request: CreateVideo,
+    models: Sequence[Description],
+    joining: bool = False,
+    following: Collection[str] = (),
+    shortest: int = 1,
+) -> Resolved:
     """Make every choice that `request` leaves open; the first of `models` is the default.
 
     A model asked by its own name is taken at its word: what it cannot do is refused, with what
     it can. Asked through an alias, or not named at all, the nearest it can do is done, and
-    `warnings` says each change. joining: whether it leads into a video that is given.
+    `warnings` says each change.
+
+    Args:
+        joining: whether it leads into a video that is given.
+        following: those of `SHAPE` that nobody asked for, since they follow from a video that is
+            given: they are fitted even to a model that is asked by its own name.
+        shortest: frames that it needs at least.
 
     Raises:
         ApiError: naming the field, its value and what is allowed.
     """
     model = choose(request.model, models)
+    free = freedom(request, model, following)
+    later = request.loop or request.last_frame is not None
+    lengths = [n for n in model["num_frames"] if n >= max(shortest, 2 if later else 1)]
+    if not lengths:
+        raise not_supported(
+            f"{model['name']} makes single frames, beside which none is to be drawn."
+        )
+    made = draft(request, model, free, lengths, joining)
+    return fit([made], model, free, lengths)[0]
+
+
+def freedom(
+    request: CreateVideo, model: Description, following: Collection[str] = ()
+) -> frozenset[str]:
+    """Those of `SHAPE` that may be made to fit: all, unless the model is asked by its own name."""
+    return frozenset(following if request.model == model["name"] else SHAPE)
+
+
+def draft(
+    request: CreateVideo,
+    model: Description,
+    free: Collection[str],
+    lengths: Sequence[int],
+    joining: bool = False,
+    shot: str = "",
+) -> Resolved:
+    """What `resolve` makes of a request, for a device of any memory.
+
+    Args:
+        free: as `freedom` has it.
+        lengths: in frames, that it may have; the default first.
+        joining: as `resolve`.
+        shot: what the request is a part of, such as "shots[0]"; "" if of nothing.
+    """
     check_abilities(request, model)
-    lenient = request.model != model["name"]
     warnings: list[str] = []
-    width, height, scale = _size(request, model, lenient, warnings)
+    width, height, scale = _size(request, model, "size" in free, warnings)
     fps = request.fps or model["fps"]
-    frames = _frames(request, model, fps, lenient, warnings)
-    references = _references(request, frames, model, joining)
-    shape = _fit(Shape(width, height, frames, references), model, fps, lenient, warnings)
-    if (shape.width, shape.height) != (width, height):
-        scale = _enlargement(shape.width, shape.height)
+    lenient = "num_frames" in free
+    frames = _frames(request, model["name"], fps, lengths, lenient, warnings, shot)
     return Resolved(
         model=model["name"],
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
-        width=shape.width,
-        height=shape.height,
+        width=width,
+        height=height,
         scale=scale,
-        num_frames=shape.num_frames,
+        num_frames=frames,
         fps=fps,
         seed=secrets.randbelow(2**31) if request.seed is None else request.seed,
         num_inference_steps=request.num_inference_steps or model["num_inference_steps"],
@@ -150,7 +103,7 @@ def resolve(request: CreateVideo, models: Sequence[Description], joining: bool =
         warnings=warnings + prompt_warnings(request.prompt, model),
         lora=_lora(request, model),
         loop=request.loop,
-        references=references,
+        references=_references(request, frames, model, joining),
     )
 
 
@@ -199,8 +152,7 @@ def _references(request: CreateVideo, frames: int, model: Description, joining: 
     if not joining:
         return int(request.loop or request.last_frame is not None)
     memory = model.get("memory")
-    latent_frames = (frames - 1) // (memory["frames_per_latent"] if memory else 1) + 1
-    return math.ceil(latent_frames / 4)
+    return quarter(memory, frames) if memory else 0
 
 
 def _lora(request: CreateVideo, model: Description) -> str | None:
@@ -212,59 +164,16 @@ def _lora(request: CreateVideo, model: Description) -> str | None:
     raise ApiError(message, param="lora", code="lora_not_found")
 
 
-def _fit(shape: Shape, model: Description, fps: int, lenient: bool, warnings: list[str]) -> Shape:
-    """`shape` if the device has memory for it; leniently, the nearest that it has memory for."""
-    memory = model.get("memory")
-    if memory is None or fits(memory, shape):
-        return shape
-    problem = (
-        f"{shape.num_frames} frames of {shape.width}x{shape.height} take "
-        f"{gigabytes(peak(memory, shape))} of memory, and {model['name']} has "
-        f"{gigabytes(memory['limit'] or 0)}"
-    )
-    if not (within := _within(memory, shape, model)):
-        message = f"{problem}; nothing that it makes fits."
-        raise ApiError(message, param="size", code="insufficient_memory")
-    if lenient:
-        warnings.append(f"memory: {problem}; lowered {_changes(shape, within[0], fps)}.")
-        return within[0]
-    advice = ", or ".join(_changes(shape, other, fps) for other in within)
-    param = "size" if within[0].num_frames == shape.num_frames else "num_frames"
-    raise ApiError(f"{problem}; lower {advice}.", param=param, code="insufficient_memory")
-
-
-def _within(memory: Memory, shape: Shape, model: Description) -> list[Shape]:
-    """What fits and is nearest: shorter, smaller, or, where neither is enough, both."""
-    sizes = [_parse_size(size) for size in model["sizes"]]
-    multiple, lengths = model["size_multiple"], sorted(model["num_frames"], reverse=True)
-    nearest = [shorter(memory, shape, lengths), smaller(memory, shape, sizes, multiple)]
-    if not any(nearest):
-        briefer = (replace(shape, num_frames=n) for n in lengths if n < shape.num_frames)
-        both = (smaller(memory, brief, sizes, multiple) for brief in briefer)
-        nearest = [next(filter(None, both), None)]
-    return [other for other in nearest if other]
-
-
-def _changes(shape: Shape, other: Shape, fps: int) -> str:
-    changes = []
-    if other.num_frames != shape.num_frames:
-        seconds = shortest_decimal(other.num_frames / fps)
-        changes.append(f"num_frames to {other.num_frames} (seconds to {seconds})")
-    if other.area != shape.area:
-        changes.append(f"size to {other.width}x{other.height}")
-    return " and ".join(changes)
-
-
 def _size(
     request: CreateVideo, model: Description, lenient: bool, warnings: list[str]
 ) -> tuple[int, int, int]:
     """(width, height) of the render and the factor by which the file enlarges it."""
-    native = [_parse_size(size) for size in model["sizes"]]
+    native = [parse_size(size) for size in model["sizes"]]
     offers = {size: (*size, 1) for size in native}
-    offers |= {(w * s, h * s): (w, h, s) for w, h in native if (s := _enlargement(w, h)) > 1}
+    offers |= {(w * s, h * s): (w, h, s) for w, h in native if (s := enlargement(w, h)) > 1}
     asked, field = _asked_size(request)
     if asked is None:
-        return (*native[0], _enlargement(*native[0]))
+        return (*native[0], enlargement(*native[0]))
     if asked in offers:
         return offers[asked]
     allowed = ", ".join(f"{w}x{h}" for w, h in offers)
@@ -277,7 +186,7 @@ def _size(
         message = f"{field} must be one of {allowed} for {model['name']}, "
         raise ApiError(message + f"not {asked[0]}x{asked[1]}.", param=field)
     width, height = min(native, key=lambda size: _distance(size, asked))
-    scale = _enlargement(width, height)
+    scale = enlargement(width, height)
     enlarged = f", rendered at {width}x{height} and enlarged" if scale > 1 else ""
     warnings.append(
         f"{field}: {asked[0]}x{asked[1]} was asked; the nearest that {model['name']} makes is "
@@ -289,25 +198,16 @@ def _size(
 def _asked_size(request: CreateVideo) -> tuple[tuple[int, int] | None, str]:
     sides = request.width, request.height
     if sides == (None, None):
-        return (_parse_size(request.size) if request.size else None), "size"
+        return (parse_size(request.size) if request.size else None), "size"
     if request.width is None or request.height is None:
         missing = "width" if request.width is None else "height"
         message = f"{missing} is missing; width and height are given together."
         raise ApiError(message, param=missing, code="missing_required_parameter")
     asked = (request.width, request.height)
-    if request.size and _parse_size(request.size) != asked:
+    if request.size and parse_size(request.size) != asked:
         message = f"size is {request.size}, but width and height are {asked[0]} and {asked[1]}; "
         raise ApiError(message + "give one of the two.", param="size")
     return asked, "width"
-
-
-def _parse_size(size: str) -> tuple[int, int]:
-    width, height = size.split("x")
-    return int(width), int(height)
-
-
-def _enlargement(width: int, height: int) -> int:
-    return ENLARGE if max(width, height) < SMALL else 1
 
 
 def _distance(size: tuple[int, int], asked: tuple[int, int]) -> tuple[float, float]:
@@ -318,28 +218,33 @@ def _distance(size: tuple[int, int], asked: tuple[int, int]) -> tuple[float, flo
 
 
 def _frames(
-    request: CreateVideo, model: Description, fps: int, lenient: bool, warnings: list[str]
+    request: CreateVideo,
+    model: str,
+    fps: int,
+    lengths: Sequence[int],
+    lenient: bool,
+    warnings: list[str],
+    shot: str,
 ) -> int:
-    allowed = sorted(model["num_frames"])
     field, asked = _asked_frames(request, fps)
     if asked is None:
-        return model["num_frames"][0]
+        return lengths[0]
     # Someone who read "5.0417" off a repeating decimal means the whole frame.
-    for frames in allowed:
+    for frames in lengths:
         if abs(asked - frames) <= 0.001 * fps:
             return frames
     as_seconds = field == "seconds"
+    name = f"{shot}.{field}" if shot else field
 
     def unit(frames: float) -> str:
         return shortest_decimal(frames / fps) if as_seconds else shortest_decimal(frames)
 
     if not lenient:
-        message = f"{field} must be one of {', '.join(map(unit, allowed))} for {model['name']}, "
-        raise ApiError(message + f"not {getattr(request, field)}.", param=field)
-    frames = max((n for n in allowed if n <= asked), default=allowed[0])
-    warnings.append(
-        f"{field}: {getattr(request, field)} was asked; {model['name']} makes {unit(frames)}."
-    )
+        allowed = ", ".join(map(unit, sorted(lengths)))
+        message = f"{name} must be one of {allowed} for {model}, not {getattr(request, field)}."
+        raise ApiError(message, param="shots" if shot else field)
+    frames = max((n for n in lengths if n <= asked), default=min(lengths))
+    warnings.append(f"{name}: {getattr(request, field)} was asked; {model} makes {unit(frames)}.")
     return frames
 
 
@@ -353,11 +258,6 @@ def _asked_frames(request: CreateVideo, fps: int) -> tuple[str, float | None]:
         message += f"is {seconds} s at {fps} frames a second; give one of the two."
         raise ApiError(message, param="seconds")
     return "seconds", asked
-
-
-def shortest_decimal(value: float) -> str:
-    """The fewest digits that read back as `value`: "2.125", "4"."""
-    return repr(float(value)).removesuffix(".0")
 
 
 def prompt_warnings(prompt: str, model: Description) -> list[str]:

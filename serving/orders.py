@@ -11,12 +11,12 @@ from typing import Any
 from serving.egress import Egress
 from serving.errors import ApiError, not_supported
 from serving.extension import resolve_extension
-from serving.models import Description, Resolved, choose
+from serving.models import choose
+from serving.models import resolve as resolve_one
+from serving.resolved import Description, Resolved
 from serving.schema import CreateVideo, EditVideo, ExtendVideo, Prompted
 from serving.storyboard import resolve
 from serving.uploads import Input, SourceVideo, read_image
-
-_SHAPE = ("size", "width", "height"), ("seconds", "num_frames")
 
 
 @dataclass(frozen=True)
@@ -98,19 +98,14 @@ def _resolve_edit(asked: EditVideo, source: SourceVideo, models: Sequence[Descri
         message = f"video is not supported by {model['name']}, which cannot start from a video."
         raise not_supported(message, "video")
     fields = asked.model_dump(exclude_unset=True, exclude={"video", "strength"})
-    resolved = resolve(CreateVideo.parse(fields), models)
     fps = asked.fps or model["fps"]
     available = max(1, round(source.num_frames * fps / source.fps))
     lengths = [n for n in model["num_frames"] if n <= available]
     if not lengths:
         raise _too_short(source, model, min(model["num_frames"]), fps)
-    size, length = (any(getattr(asked, name) for name in names) for names in _SHAPE)
-    fields |= {} if size else {"size": f"{source.width}x{source.height}"}
-    fields |= {} if length else {"num_frames": max(lengths)}
-    if not (size and length):
-        # What follows from the source is fitted to the model, even one that is asked by name.
-        fitting = CreateVideo.parse(fields | {"model": None})
-        resolved = resolve(fitting, [model])
+    shape = {"size": f"{source.width}x{source.height}", "num_frames": max(lengths)}
+    fields |= {name: shape[name] for name in asked.unshaped}
+    resolved = resolve_one(CreateVideo.parse(fields), models, following=asked.unshaped)
     if resolved.num_frames > available:
         raise _too_short(source, model, resolved.num_frames, fps)
     return replace(resolved, strength=asked.strength)

@@ -175,7 +175,7 @@ class Shaped(Prompted):
         "Duration of the file in seconds; the model's default if not given.",
         "a positive decimal number, such as 2.125",
         "2.125",
-        pattern=r"^[0-9]{1,6}(\.[0-9]{1,16})?$",
+        pattern=r"^[0-9]{1,6}(\.[0-9]{1,20})?$",
     )
     width: int | None = option(
         None,
@@ -209,6 +209,14 @@ class Shaped(Prompted):
         ge=1,
         le=240,
     )
+
+    @property
+    def unshaped(self) -> frozenset[str]:
+        """Which of size and num_frames is not asked for, in any of its spellings."""
+        spellings = {"size": ("size", "width", "height"), "num_frames": ("seconds", "num_frames")}
+        return frozenset(
+            name for name, fields in spellings.items() if not any(getattr(self, f) for f in fields)
+        )
 
 
 ImageAddress = Annotated[str, Field(max_length=30_000_000)]

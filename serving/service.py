@@ -30,10 +30,11 @@ from serving.keys import Key, Keys, spend
 from serving.listing import conditions
 from serving.logs import note_prompt
 from serving.metrics import Metrics
-from serving.models import Description, Resolved, check_abilities, choose, shortest_decimal
+from serving.models import check_abilities, choose
 from serving.orders import Order
 from serving.policy import Policy
 from serving.previews import Previews
+from serving.resolved import Description, Resolved, shortest_decimal
 from serving.schema import (
     CreateVideo,
     EditVideo,

@@ -1,12 +1,14 @@
 """A video of several shots: each is resolved by itself, and the whole from all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 from serving.errors import ApiError, not_supported
-from serving.models import Description, Resolved, choose
+from serving.fitting import fit
+from serving.models import choose, draft, freedom
 from serving.models import resolve as resolve_one
+from serving.resolved import Description, Resolved
 from serving.schema import CreateVideo, ImageReference
 from serving.values import Shot
 
@@ -18,15 +20,15 @@ def resolve(request: CreateVideo, models: Sequence[Description]) -> Resolved:
     """Make every choice that `request`, which may have shots, leaves open.
 
     Raises:
-        ApiError: as `serving.models.resolve`; of a shot, naming it.
+        ApiError: as `serving.models.resolve`; of shots, naming each that has to be another.
     """
     if not request.shots:
         return resolve_one(request, models)
-    _check(request, request.shots, choose(request.model, models))
-    each = [_shot(request, shot, index, models) for index, shot in enumerate(request.shots)]
-    if len({shot.size for shot in each}) > 1:
-        message = "shots must be of one size; give size, or shorten the longest of them."
-        raise ApiError(message, param="shots")
+    model = choose(request.model, models)
+    _check(request, request.shots, model)
+    free = freedom(request, model)
+    drafts = [_draft(request, index, model, free) for index in range(len(request.shots))]
+    each = fit(drafts, model, free, model["num_frames"], shots=True)
     told: list[dict[str, Any]] = [
         {"prompt": one.prompt, "num_frames": one.num_frames, "join": shot.join}
         for one, shot in zip(each, request.shots, strict=True)
@@ -52,16 +54,15 @@ def _check(request: CreateVideo, shots: Sequence[Shot], model: Description) -> N
         if shot.join == "continue" and "first_frame" not in model["capabilities"]:
             message = f"shots[{index}].join must be cut for {model['name']}, which cannot start "
             raise not_supported(message + "from an image.", "shots")
+        if index and shot.join == "cut" and "text" not in model["capabilities"]:
+            message = f"shots[{index}].join must be continue for {model['name']}, which starts "
+            raise ApiError(message + "from an image.", param="shots")
 
 
-def _shot(request: CreateVideo, shot: Shot, index: int, models: Sequence[Description]) -> Resolved:
+def _draft(request: CreateVideo, index: int, model: Description, free: Collection[str]) -> Resolved:
+    shot = (request.shots or ())[index]
     image = request.input_reference if index == 0 else None
     image = HERE if shot.join == "continue" else image
     own = {"prompt": shot.prompt, "seconds": shot.seconds, "shots": None, "input_reference": image}
-    try:
-        return resolve_one(request.model_copy(update=own), models)
-    except ApiError as error:
-        if error.param != "seconds":
-            raise
-        message = f"shots[{index}].{error.message}"
-        raise ApiError(message, param="shots", code=error.code, status=error.status) from None
+    named = f"shots[{index}]"
+    return draft(request.model_copy(update=own), model, free, model["num_frames"], shot=named)

@@ -65,7 +65,7 @@ class Shot(BaseModel):
         None,
         description="Its duration in seconds; the model's default if not given.",
         examples=["2.125"],
-        pattern=r"^[0-9]{1,6}(\.[0-9]{1,16})?$",
+        pattern=r"^[0-9]{1,6}(\.[0-9]{1,20})?$",
     )
     join: Literal["cut", "continue"] = Field(
         "cut",

@@ -42,8 +42,8 @@ from serving.intake import Unfit
 from serving.intake.frames import read_video
 from serving.logs import about
 from serving.mark import marked
-from serving.models import Resolved
 from serving.provenance import Provenance
+from serving.resolved import Resolved
 from serving.rewriter import RewriteFailed, rewrite
 from serving.room import NO_MEMORY, has_room
 from serving.sketches import Sketches

@@ -7,7 +7,8 @@ import pytest
 
 from serving.errors import ApiError
 from serving.memory import Memory, Shape, fits, peak, shorter, smaller
-from serving.models import Description, Resolved, resolve
+from serving.models import resolve
+from serving.resolved import Description, Resolved
 from serving.schema import CreateVideo
 
 MEMORY: Memory = {

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from serving.errors import ApiError
-from serving.models import ALIASES, Description, prompt_warnings, resolve, shortest_decimal
+from serving.models import ALIASES, prompt_warnings, resolve
+from serving.resolved import Description, shortest_decimal
 from serving.schema import CreateVideo
 from serving.vocabulary import nearest_prompt, unknown_words
 

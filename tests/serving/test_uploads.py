@@ -45,10 +45,12 @@ def picture(format: str, size: tuple[int, int] = (40, 30), **options: Any) -> by
     return file.getvalue()
 
 
-def video(format: str, codec: str, frames: int = 9, side: int = 64, **options: str) -> bytes:
+def video(
+    format: str, codec: str, frames: int = 9, side: int = 64, rate: int = 8, **options: str
+) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=format, options=options) as container:
-        stream: Any = container.add_stream(codec, rate=8)
+        stream: Any = container.add_stream(codec, rate=rate)
         stream.width = stream.height = side
         for value in range(frames):
             frame = np.full((side, side, 3), value * 20 % 256, np.uint8)

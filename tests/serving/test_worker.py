@@ -26,8 +26,9 @@ from serving import leases
 from serving.catalog import Entry, Rewriter, entries
 from serving.files import Files
 from serving.leases import Lease
-from serving.models import Description, resolve
+from serving.models import resolve
 from serving.provenance import Provenance
+from serving.resolved import Description
 from serving.rewriter import RewriteFailed
 from serving.schema import CreateVideo
 from serving.settings import Settings
