@@ -25,26 +25,39 @@ class Memory:
         limit: bytes that there are for it; None if that is not known.
         batched: area times latent frames up to which guidance runs both of its passes as one batch,
             where nothing is shown beside the clip.
+        adapted: coefficients of the stage denoise with a LoRA in the networks, by its name.
     """
 
     stages: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     frames_per_latent: int = 4
     limit: int | None = None
     batched: int = 0
+    adapted: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
-    def peak(self, width: int, height: int, num_frames: int, references: int = 0) -> float:
+    def peak(
+        self,
+        width: int,
+        height: int,
+        num_frames: int,
+        references: int = 0,
+        lora: str | None = None,
+    ) -> float:
         """The most bytes that a request of that shape takes at any time.
 
         Args:
             references: frames that are shown beside the clip; the network sees so many more.
+            lora: name of the adapter that is asked for.
         """
         area, latent_frames = width * height, (num_frames - 1) // self.frames_per_latent + 1
         seen = latent_frames + references
         if not references and area * latent_frames <= self.batched:
             seen = 2 * latent_frames
+        stages = self.stages
+        if lora in self.adapted:
+            stages = stages | {"denoise": self.adapted[lora]}
         return max(
             c0 + c1 * area + c2 * area * (seen if stage == "denoise" else latent_frames)
-            for stage, (c0, c1, c2) in self.stages.items()
+            for stage, (c0, c1, c2) in stages.items()
         )
 
 

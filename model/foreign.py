@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from model.description import ModelDescription
 from model.foreign_description import (
     check_kind,
-    denoiser,
     describe_pipeline,
     quantize_text,
     signature,
 )
+from model.foreign_memory import denoiser
 from model.loading import EMPTY, locate
 from model.lora import lora_file, lora_names
 from model.manifest import CheckpointError

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin
 from transformers import PreTrainedModel
 
-from model.description import Memory, ModelDescription
+from model.description import ModelDescription
+from model.foreign_memory import denoiser, estimate_foreign, strides, token_side
 from model.loading import (
     EMPTY,
     library_class,
@@ -23,23 +23,19 @@ from model.loading import (
     read_index,
 )
 from model.manifest import CheckpointError, Manifest
-from model.memory import fit, probe_shapes, weights_by_stage
 from model.placement import Placement
 from model.quantize import quantize_linears
 
-ACTIVATIONS = 14
-"""Widths of activations that a transformer block keeps for a token: residual, q, k, v, attention,
-and the feed-forward's four, twice."""
 DEFAULT_FPS = 24
 
 
 def describe_foreign(
-    source: str | Path, placement: Placement, told: Mapping[str, Any] = EMPTY
+    source: str | Path,
+    placement: Placement,
+    told: Mapping[str, Any] = EMPTY,
+    loras: Path | None = None,
 ) -> tuple[ModelDescription, dict[str, Any]]:
     """What `ForeignPipeline.open` would be described as, memory included, without its weights.
-
-    Weights and decoding are counted as in `model.memory`; what denoising takes besides is the
-    usual of a transformer, by its width.
 
     Returns:
         The description, and the networks on the meta device.
@@ -64,7 +60,7 @@ def describe_foreign(
         quantize_text(pipeline)
     networks = {k: v for k, v in pipeline.components.items() if isinstance(v, torch.nn.Module)}
     description = describe_pipeline(name, pipeline, told)
-    memory = _estimate(pipeline, networks, description, placement)
+    memory = estimate_foreign(pipeline, description, placement, loras)
     return replace(description, memory=memory), networks
 
 
@@ -109,9 +105,7 @@ def describe_pipeline(name: str, pipeline: Any, told: Mapping[str, Any]) -> Mode
     """From the defaults of the pipeline's call and the strides of its autoencoder."""
     manifest = Manifest.of(override({}, told))
     call = signature(type(pipeline))
-    spatial, temporal = _strides(pipeline)
-    patch = getattr(denoiser(pipeline).config, "patch_size", 1)
-    multiple = spatial * (patch if isinstance(patch, int) else max(patch))
+    spatial, temporal = strides(pipeline)
     length = _default(call, "num_frames") or _sample(pipeline, "sample_frames", 1)
     lengths = range(length, 0, -temporal) if length % temporal == 1 else (length,)
     limits, defaults = manifest.limits, manifest.defaults
@@ -119,7 +113,7 @@ def describe_pipeline(name: str, pipeline: Any, told: Mapping[str, Any]) -> Mode
         name=manifest.name or name,
         capabilities=("text",),
         sizes=limits.sizes or (_default_size(name, pipeline, call, spatial),),
-        size_multiple=None if limits.sizes else multiple,
+        size_multiple=None if limits.sizes else token_side(pipeline),
         num_frames=limits.num_frames or tuple(lengths),
         fps=limits.fps or _default(call, "frame_rate") or DEFAULT_FPS,
         num_inference_steps=defaults.num_inference_steps or _default(call, "num_inference_steps"),
@@ -132,24 +126,6 @@ def describe_pipeline(name: str, pipeline: Any, told: Mapping[str, Any]) -> Mode
         examples=None,
         parameters=sum(p.numel() for p in denoiser(pipeline).parameters()),
     )
-
-
-def denoiser(pipeline: Any) -> Any:
-    """The network that a pipeline runs at every step."""
-    parts = (getattr(pipeline, name, None) for name in ("transformer", "unet"))
-    return next(part for part in parts if part is not None)
-
-
-def _strides(pipeline: Any) -> tuple[int, int]:
-    """Pixels and frames that a latent cell spans, under either of diffusers' names."""
-    spatial, temporal = (
-        next((v for k in names if (v := getattr(pipeline, k, None)) is not None), usual)
-        for names, usual in (
-            (("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_scale_factor"), 8),
-            (("vae_scale_factor_temporal", "vae_temporal_compression_ratio"), 1),
-        )
-    )
-    return int(spatial), int(temporal)
 
 
 def _default(call: Mapping[str, inspect.Parameter], key: str) -> Any:
@@ -176,42 +152,3 @@ def _default_size(
     if not width or not height:
         raise CheckpointError(f"{name}: limits.sizes is missing, and the pipeline has no default")
     return f"{width}x{height}"
-
-
-def _estimate(
-    pipeline: Any, networks: dict[str, Any], model: ModelDescription, placement: Placement
-) -> Memory:
-    spatial, temporal = _strides(pipeline)
-    weights = weights_by_stage(networks, placement)
-    config = denoiser(pipeline).config
-    patch = getattr(config, "patch_size", 1)
-    cell = spatial * (patch if isinstance(patch, int) else max(patch))
-    heads = getattr(config, "num_attention_heads", None) or 1
-    width = heads * (getattr(config, "attention_head_dim", None) or 64)
-    a_token = ACTIVATIONS * width * placement.dtype.itemsize
-    tokens = a_token / cell**2 / (getattr(config, "patch_size_t", None) or 1)
-    stages = {
-        "text": (float(weights["text"]), 0.0, 0.0),
-        "denoise": (float(weights["denoise"]), 0.0, round(tokens, 3)),
-    }
-    decode = partial(_decode, pipeline.vae, spatial, temporal)
-    try:
-        shapes = probe_shapes(model, cell, temporal)
-        stages["decode"] = fit(
-            decode, shapes, temporal, [pipeline.vae], weights["decode"], placement.device
-        )
-    except (NotImplementedError, RuntimeError, TypeError, ValueError):
-        # An autoencoder that looks at values or wants more than latents: its weights are known.
-        stages["decode"] = (float(weights["decode"]), 0.0, 0.0)
-    return Memory(stages, temporal)
-
-
-def _decode(vae: Any, spatial: int, temporal: int, width: int, height: int, frames: int) -> None:
-    channels = getattr(vae.config, "latent_channels", None) or vae.config.z_dim
-    latent_frames = (frames - 1) // temporal + 1
-    shape = (1, channels, latent_frames, height // spatial, width // spatial)
-    latents = torch.empty(shape, dtype=vae.dtype)
-    conditioned = getattr(vae.config, "timestep_conditioning", False)
-    arguments = (latents, torch.empty(1, dtype=vae.dtype)) if conditioned else (latents,)
-    video = vae.decode(*arguments, return_dict=False)[0]
-    (video.float() * 0.5 + 0.5).clamp(0, 1)

@@ -117,7 +117,11 @@ class Host:
         return tuple(self._open)
 
     def open(
-        self, name: str, shape: tuple[int, int, int] | None = None, references: int = 0
+        self,
+        name: str,
+        shape: tuple[int, int, int] | None = None,
+        references: int = 0,
+        lora: str | None = None,
     ) -> Pipeline:
         """A checkpoint, loaded if it is not, with room for a request of that shape.
 
@@ -126,6 +130,7 @@ class Host:
             shape: width and height in pixels, and frames; None: those of the defaults, or where
                 they do not fit, of the least that it makes.
             references: frames that are shown beside the clip.
+            lora: name of the adapter that is asked for.
 
         Raises:
             CheckpointError: if it cannot be opened, or does not fit the memory limit even alone.
@@ -133,7 +138,9 @@ class Host:
         known = self._known[name]
         shape = shape or self._usual(known.description)
         with self._lock:
-            self._make_room(known, shape, references)
+            assert known.description.memory is not None
+            need = known.description.memory.peak(*shape, references, lora)
+            self._make_room(known, shape, need)
             if name not in self._open:
                 self._open[name] = self._load(known)
             self._open.move_to_end(name)
@@ -166,10 +173,8 @@ class Host:
         description = replace(description, memory=memory, loras=lora_names(model.loras))
         return _Known(model, placement, description, resident_weights(networks, placement))
 
-    def _make_room(self, known: _Known, shape: tuple[int, int, int], references: int) -> None:
+    def _make_room(self, known: _Known, shape: tuple[int, int, int], need: float) -> None:
         name = known.served.name
-        assert known.description.memory is not None
-        need = known.description.memory.peak(*shape, references)
         width, height, frames = shape
         log.info(
             "%s: %.2f GB of weights stay on %s, and %d frames of %dx%d take %.2f of %.2f GB",
@@ -217,8 +222,9 @@ def _outline(model: ServedModel, placement: Placement) -> tuple[ModelDescription
     """The description, memory included, and the networks on the meta device."""
     if _is_wan(model):
         parts, description = outline(model.path, placement, model.told)
-        return replace(description, memory=estimate(parts, description)), parts.networks
-    return describe_foreign(model.path, placement, model.told)
+        memory = estimate(parts, description, model.loras)
+        return replace(description, memory=memory), parts.networks
+    return describe_foreign(model.path, placement, model.told, model.loras)
 
 
 def _is_wan(model: ServedModel) -> bool:

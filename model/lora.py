@@ -5,6 +5,7 @@ reads for Wan, and goes into every expert; or a folder `NAME` with a file for ea
 `transformer.safetensors` and `transformer_2.safetensors`.
 """
 
+import math
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers.loaders import WanLoraLoaderMixin
+from safetensors import SafetensorError, safe_open
 
 from model.fast import is_compiled, is_prepared, prepare_for_inference, restore
 from model.request import RequestError
@@ -37,6 +39,18 @@ def lora_file(folder: Path, name: str, part: str) -> Path | None:
     """The file of a LoRA for a component, if it has one; `name` is one of `lora_names`."""
     single, apart = folder / f"{name}{SUFFIX}", folder / name / f"{part}{SUFFIX}"
     return next((file for file in (single, apart) if file.is_file()), None)
+
+
+def lora_sizes(folder: Path, name: str, part: str) -> dict[str, int]:
+    """Elements of each tensor of a LoRA for a component; none if there is no such file to read."""
+    file = lora_file(folder, name, part)
+    if file is None:
+        return {}
+    try:
+        with safe_open(file, "np") as tensors:
+            return {key: math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):  # whoever asks for it is told
+        return {}
 
 
 class Loras:

@@ -7,14 +7,17 @@ area times latent frames, so three runs a stage tell all of them.
 
 import copy
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -25,6 +28,7 @@ from model.conditions import Conditions
 from model.description import Memory, ModelDescription
 from model.fast import prepare_for_inference, restore
 from model.latents import decode_stream, encode_frames
+from model.lora import lora_names, lora_sizes
 from model.placement import Placement
 from model.request import ResolvedRequest
 from model.sampler import BATCHED_TOKENS, denoise, make_scheduler
@@ -41,6 +45,8 @@ TERMS = {"text": (0,), "denoise": (0, 2)}
 Shape = tuple[int, int, int]
 """Width and height in pixels, and frames."""
 Stage = Callable[[int, int, int], None]
+Coefficients = tuple[float, float, float]
+"""Of a stage's peak; see `Memory`."""
 
 
 class PeakMemory(TorchDispatchMode):
@@ -62,7 +68,15 @@ class PeakMemory(TorchDispatchMode):
         self._device = device
         self._columns = columns
         tensors = (t for m in besides for t in (*m.parameters(), *m.buffers()))
-        self._known = {t.untyped_storage()._cdata for t in tensors if not t.is_mkldnn}
+        self._known: set[int] = set()
+        for storage in (t.untyped_storage() for t in tensors if not t.is_mkldnn):
+            self._known.add(storage._cdata)
+            weakref.finalize(storage, self._known.discard, storage._cdata)
+
+    def restart(self) -> int:
+        """Count the peak anew from what is alive; gives the one so far."""
+        before, self.peak = self.peak, self._live
+        return before
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -88,19 +102,26 @@ class PeakMemory(TorchDispatchMode):
         self._live -= size
 
 
-class _FusedAttention(TorchFunctionMode):
+class FusedAttention(TorchFunctionMode):
     """Attention that keeps no scores, as the kernels of every device do, and not meta's."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is not F.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
-        q, _, v = args[:3]
+        names = "query", "key", "value", "attn_mask"
+        given = dict(zip(names, args, strict=False)) | (kwargs or {})
+        q, v, mask = given["query"], given["value"], given.get("attn_mask")
+        if mask is not None:
+            mask = mask.to(q.dtype)  # what says only yes or no is read as numbers
         batch, heads, length, _ = q.shape
         return q.new_empty(batch, length, heads, v.shape[-1]).transpose(1, 2)
 
 
-def estimate(parts: Components, model: ModelDescription) -> Memory:
-    """The memory of requests to a Wan-layout checkpoint; `parts` from `model.loading.outline`."""
+def estimate(parts: Components, model: ModelDescription, loras: Path | None = None) -> Memory:
+    """The memory of requests to a Wan-layout checkpoint; `parts` from `model.loading.outline`.
+
+    loras: folder of adapters that requests may name.
+    """
     placement = parts.placement
     weights, original = weights_by_stage(parts.networks, placement), parts.transformer
     parts = replace(
@@ -122,20 +143,64 @@ def estimate(parts: Components, model: ModelDescription) -> Memory:
     network = parts.transformer.config
     cell = parts.vae.config.scale_factor_spatial * max(network.patch_size[1:])
     probes = probe_shapes(model, cell, temporal)
-    networks = list(parts.networks.values())
     weights["denoise"] += _kept_bytes(original, model, placement.dtype)
-    found = {
-        name: fit(
-            *(stage, probes, temporal, networks, weights[name], placement.device),
-            terms=TERMS.get(name, (0, 1, 2)),
-        )
-        for name, stage in stages.items()
-    }
+
+    def coefficients(stage: str) -> Coefficients:
+        networks, terms = list(parts.networks.values()), TERMS.get(stage, (0, 1, 2))
+        held = weights[stage]
+        return fit(stages[stage], probes, temporal, networks, held, placement.device, terms)
+
+    found = {stage: coefficients(stage) for stage in stages}
     for expert in experts:
         restore(expert)
+    named = {k: v for k, v in parts.networks.items() if k.startswith("transformer")}
+    adapted = with_loras(named, placement, loras, lambda: coefficients("denoise"))
     token = cell**2 * network.patch_size[0]
     batched = BATCHED_TOKENS.get(placement.device.type, 0) * token
-    return Memory(found, temporal, batched=batched)
+    return Memory(found, temporal, batched=batched, adapted=adapted)
+
+
+def with_loras(
+    experts: Mapping[str, Any],
+    placement: Placement,
+    loras: Path | None,
+    denoise: Callable[[], Coefficients],
+) -> dict[str, Coefficients]:
+    """The stage denoise with each LoRA: its weights, and the products beside the layers it is on.
+
+    Counted is as if it were on all linear layers of the blocks or, if on no other, of attention.
+    """
+
+    @cache
+    def beside(kind: str) -> Coefficients:
+        with _adapters(experts.values(), kind):
+            return denoise()
+
+    adapted = {}
+    for name in lora_names(loras):
+        assert loras is not None
+        sizes = [lora_sizes(loras, name, part) for part in experts]
+        keys = [key for tensors in sizes for key in tensors]
+        c0, c1, c2 = beside("attn" if all("attn" in key for key in keys) else "")
+        elements = [sum(tensors.values()) for tensors in sizes]
+        there = sum(elements) if placement.stays("transformer") else max(elements)
+        adapted[name] = c0 + there * placement.dtype.itemsize, c1, c2
+    return adapted
+
+
+@contextmanager
+def _adapters(networks: Iterable[Any], kind: str) -> Iterator[None]:
+    """Have the thinnest of LoRAs on the linear layers of that kind in every block."""
+    for network in networks:
+        blocks = [k for k, v in network.named_children() if isinstance(v, nn.ModuleList)]
+        linear = [name for name, m in network.named_modules() if isinstance(m, nn.Linear)]
+        layers = [name for name in linear if name.split(".")[0] in blocks and kind in name]
+        network.add_adapter(LoraConfig(r=1, target_modules=layers))
+    try:
+        yield
+    finally:
+        for network in networks:
+            network.unload_lora()
 
 
 def _kept_bytes(network: Any, model: ModelDescription, dtype: torch.dtype) -> int:
@@ -175,18 +240,34 @@ def fit(
     weights: int,
     device: torch.device,
     terms: Sequence[int] = (0, 1, 2),
-) -> tuple[float, float, float]:
+) -> Coefficients:
     """The coefficients of a stage's peak on `device`, `weights` bytes included; see `Memory`.
 
     `terms` are those of the three that are not known to be 0; as many probes are run.
     """
-    peaks, rows = [], []
-    for term in terms:
-        width, height, frames = probes[term]
-        counter = PeakMemory(META, networks, columns=device.type == "cpu")
-        with torch.no_grad(), torch.device(META), _FusedAttention(), counter:
-            stage(width, height, frames)
-        peaks.append(counter.peak)
+    shapes = [probes[term] for term in terms]
+    peaks = [peak(stage, shape, networks, device) for shape in shapes]
+    return solve(peaks, shapes, temporal, weights, terms)
+
+
+def peak(stage: Stage, shape: Shape, networks: Iterable[nn.Module], device: torch.device) -> int:
+    """The most bytes that a stage makes at that shape on the meta device, weights apart."""
+    counter = PeakMemory(META, networks, columns=device.type == "cpu")
+    with torch.no_grad(), torch.device(META), FusedAttention(), counter:
+        stage(*shape)
+    return counter.peak
+
+
+def solve(
+    peaks: Sequence[float],
+    shapes: Sequence[Shape],
+    temporal: int,
+    weights: int,
+    terms: Sequence[int] = (0, 1, 2),
+) -> Coefficients:
+    """The coefficients of which come the `peaks` at as many shapes, and `weights` besides."""
+    rows = []
+    for width, height, frames in shapes:
         area = width * height
         row = (1.0, area, area * ((frames - 1) // temporal + 1))
         rows.append([row[term] for term in terms])
@@ -195,8 +276,13 @@ def fit(
     return c0 + weights, c1, c2
 
 
-def weights_by_stage(networks: dict[str, Any], placement: Placement) -> dict[str, int]:
-    """Bytes of weights that are on the device in the stages text, encode, denoise and decode."""
+def weights_by_stage(
+    networks: dict[str, Any], placement: Placement, by_leaf: bool = False
+) -> dict[str, int]:
+    """Bytes of weights that are on the device in the stages text, encode, denoise and decode.
+
+    by_leaf: whether of every network one layer at a time comes where groups do.
+    """
     here = {
         part: network
         for part, network in networks.items()
@@ -204,9 +290,14 @@ def weights_by_stage(networks: dict[str, Any], placement: Placement) -> dict[str
     }
     resident = resident_weights(networks, placement)
 
+    def coming(part: str, network: Any) -> int:
+        if by_leaf and placement.offload == "group":
+            return _leaf_bytes(network)
+        return _grouped_bytes(network, part) if placement.in_groups(part) else weight_bytes(network)
+
     def passing(*names: str) -> int:
         moving = (
-            _grouped_bytes(network, part) if placement.in_groups(part) else weight_bytes(network)
+            coming(part, network)
             for part, network in here.items()
             if part.startswith(names) and not placement.stays(part)
         )
@@ -235,11 +326,15 @@ def weight_bytes(network: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in tensors.values())
 
 
+def _leaf_bytes(network: nn.Module) -> int:
+    """Bytes of the largest layer."""
+    return max(weight_bytes(m) for m in network.modules() if not list(m.children()))
+
+
 def _grouped_bytes(network: nn.Module, part: str) -> int:
     """Bytes of the layers that are on the device together, under diffusers' group offloading."""
     if part.startswith("text_encoder"):  # leaf by leaf
-        leaves = (m for m in network.modules() if not list(m.children()))
-        return max(map(weight_bytes, leaves))
+        return _leaf_bytes(network)
     blocks = [m for c in network.children() if isinstance(c, nn.ModuleList) for m in c]
     in_blocks = sum(map(weight_bytes, blocks))
     return weight_bytes(network) - in_blocks + max(map(weight_bytes, blocks), default=0)

@@ -33,13 +33,14 @@ def fit(
         ApiError: if that is not enough; it names all that has to be lowered, and to what.
     """
     memory = model.get("memory")
-    shapes = [Shape(c.width, c.height, c.num_frames, c.references) for c in clips]
+    shapes = [Shape(c.width, c.height, c.num_frames, c.references, c.lora) for c in clips]
     if memory is None or all(fits(memory, shape) for shape in shapes):
         return list(clips)
     largest = max(shapes, key=lambda shape: peak(memory, shape))
     where = f"shots[{shapes.index(largest)}]: " if shots else ""
+    beside = f" with the LoRA {largest.lora}" if largest.lora else ""
     problem = (
-        f"{where}{largest.num_frames} frames of {largest.width}x{largest.height} take "
+        f"{where}{largest.num_frames} frames of {largest.width}x{largest.height}{beside} take "
         f"{gigabytes(peak(memory, largest))} of memory, and {model['name']} has "
         f"{gigabytes(memory['limit'] or 0)}"
     )

@@ -17,26 +17,29 @@ class Memory(TypedDict):
 
     A stage's coefficients (c0, c1, c2) say c0 + c1·area + c2·area·latent frames, area in pixels.
     limit is what the device has for it; None if that is not known. batched is the area times latent
-    frames up to which guidance runs both of its passes as one batch.
+    frames up to which guidance runs both of its passes as one batch. adapted has the coefficients
+    of the stage denoise with a LoRA, by its name.
     """
 
     stages: dict[str, Sequence[float]]
     frames_per_latent: int
     limit: int | None
     batched: NotRequired[int]
+    adapted: NotRequired[dict[str, Sequence[float]]]
 
 
 @dataclass(frozen=True)
 class Shape:
     """What of a request decides on its memory: sides in pixels, as rendered, and frames.
 
-    references are frames that are shown beside the clip.
+    references are frames that are shown beside the clip, lora the name of the adapter in use.
     """
 
     width: int
     height: int
     num_frames: int
     references: int = 0
+    lora: str | None = None
 
     @property
     def area(self) -> int:
@@ -50,9 +53,12 @@ def peak(memory: Memory, shape: Shape) -> float:
     seen = latent_frames + shape.references
     if not shape.references and shape.area * latent_frames <= memory.get("batched", 0):
         seen = 2 * latent_frames
+    stages, adapted = memory["stages"], memory.get("adapted", {})
+    if shape.lora in adapted:
+        stages = stages | {"denoise": adapted[shape.lora]}
     return max(
         c0 + c1 * shape.area + c2 * shape.area * (seen if stage == "denoise" else latent_frames)
-        for stage, (c0, c1, c2) in memory["stages"].items()
+        for stage, (c0, c1, c2) in stages.items()
     )
 
 

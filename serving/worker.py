@@ -217,7 +217,7 @@ class Worker:
         # Weights may have to be fetched first, and nobody can tell how long that takes.
         faulthandler.cancel_dump_traceback_later()
         shape = (resolved.width, resolved.height, resolved.longest)
-        pipeline = self._host.open(resolved.model, shape, resolved.references)
+        pipeline = self._host.open(resolved.model, shape, resolved.references, resolved.lora)
         self._watch()
         return pipeline
 

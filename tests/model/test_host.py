@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from benchmarks.checkpoint import write_tiny
 from model.host import Host, ServedModel
 from model.memory import weight_bytes
 from model.pipeline import CheckpointError, GenerationRequest, RequestError, Video, VideoPipeline
+from tests.model.test_lora import write_lora
 
 Build = Callable[..., Path]
 SMALL: dict[str, Any] = {"width": 64, "height": 48, "num_frames": 9, "num_inference_steps": 2}
@@ -92,6 +93,22 @@ def test_the_least_recently_used_makes_room_and_the_estimate_is_logged_first(
     assert estimate.startswith("second: ") and f"of {room / 1e9:.2f} GB" in estimate
     assert "9 frames of 64x48" in estimate and eviction == "first makes room for second"
     assert np.array_equal(video(host, "first"), video(Host(served, "cpu", 10**9), "first"))
+
+
+def test_a_lora_needs_room_too(served: list[ServedModel], build: Build, tmp_path: Path) -> None:
+    write_lora(build("embedded"), tmp_path / "ink.safetensors", 1, rank=2000)
+    models = [served[0], replace(served[1], loras=tmp_path)]
+    memory = Host(models, "cpu", 10**9).descriptions()[1].memory
+    assert memory
+    plain, adapted = memory.peak(64, 48, 9), memory.peak(64, 48, 9, lora="ink")
+    host = Host(models, "cpu", int(adapted) + 1)
+    assert plain < adapted
+    host.open("first"), host.open("second")
+    assert host.loaded == ("first", "second")
+    host.open("second", (64, 48, 9), lora="ink")
+    assert host.loaded == ("second",)
+    with pytest.raises(CheckpointError, match="second: 9 frames of 64x48 take"):
+        Host(models, "cpu", int(adapted) - 1).open("second", (64, 48, 9), lora="ink")
 
 
 def test_use_decides_who_makes_room(served: list[ServedModel], build: Build) -> None:

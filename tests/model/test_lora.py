@@ -21,13 +21,13 @@ Build = Callable[..., Path]
 SMALL: dict[str, Any] = {"height": 48, "width": 64, "num_frames": 5, "num_inference_steps": 3}
 
 
-def write_lora(folder: Path, file: Path, seed: int) -> None:
-    """A LoRA of rank 3 on every attention of the folder's transformer, as trainers save it."""
+def write_lora(folder: Path, file: Path, seed: int, rank: int = 3) -> None:
+    """A LoRA on every attention of the folder's transformer, as trainers save it."""
     network = WanPipeline.from_pretrained(folder, vae=None, text_encoder=None).transformer
     targets = ["to_q", "to_k", "to_v", "to_out.0"]
     torch.manual_seed(seed)
     network.add_adapter(
-        LoraConfig(r=3, lora_alpha=6, init_lora_weights=False, target_modules=targets)
+        LoraConfig(r=rank, lora_alpha=2 * rank, init_lora_weights=False, target_modules=targets)
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     layers = get_peft_model_state_dict(network)

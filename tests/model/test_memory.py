@@ -25,6 +25,8 @@ from diffusers import (
     WanPipeline,
     WanTransformer3DModel,
 )
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 from PIL import Image
 from transformers import UMT5Config, UMT5EncoderModel
 
@@ -33,8 +35,9 @@ from model.autoencoder import VideoAutoencoder
 from model.fast import is_prepared, restore
 from model.loading import load, outline
 from model.memory import PeakMemory, estimate, weight_bytes
-from model.pipeline import GenerationRequest, VideoPipeline
-from model.placement import Placement
+from model.pipeline import GenerationRequest, Progress, VideoPipeline
+from model.placement import Offload, Placement
+from model.request import resolve
 from model.text import build_tokenizer
 from model.transformer import SpacetimeTransformer
 
@@ -46,7 +49,7 @@ LIMITS = {"sizes": ["128x128", "192x192", "32x32"], "num_frames": [61, 33, 17, 5
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Give `checkpoint(hungry)`, by what takes the most: "denoise", "shown" or "decode"."""
+    """Give `checkpoint(hungry)`, by what takes most: "text", "denoise", "shown" or "decode"."""
     made: dict[str, Path] = {}
 
     def checkpoint(hungry: str) -> Path:
@@ -57,10 +60,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         if hungry == "decode":
             vae = AutoencoderKLWan(base_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
         folder = made[hungry] = tmp_path_factory.mktemp(hungry)
+        layers, inner = (8, 32768) if hungry == "text" else (1, 32)
         WanPipeline(
             tokenizer=build_tokenizer(["a", "cat"]),
             text_encoder=UMT5EncoderModel(
-                UMT5Config(vocab_size=5, d_model=32, d_kv=8, num_heads=2, num_layers=1, d_ff=32)
+                UMT5Config(
+                    vocab_size=5, d_model=32, d_kv=8, num_heads=2, num_layers=layers, d_ff=inner
+                )
             ),
             transformer=WanTransformer3DModel(
                 num_attention_heads=2, attention_head_dim=32, text_dim=32, freq_dim=32,
@@ -159,6 +165,71 @@ def _live(folder: Path, **given: Any) -> float:
     with PeakMemory(torch.device("cpu"), networks, columns=True) as counter:
         pipeline.render(request)
     return counter.peak + sum(map(weight_bytes, networks))
+
+
+@pytest.mark.parametrize(
+    ("offload", "text_int8"), [("none", False), ("none", True), ("model", False), ("model", True)]
+)
+def test_offloading_and_eight_bits_are_counted(
+    checkpoint: Callable[[str], Path], offload: Offload, text_int8: bool
+) -> None:
+    """Of a checkpoint that is mostly text encoder; of a stage the weights that it calls."""
+    placement = Placement.of("cpu", offload=offload, text_int8=text_int8)
+    folder = checkpoint("text")
+    memory = estimate(*outline(folder, placement))
+    pipeline = VideoPipeline(*load(folder, placement))
+    networks = pipeline.components.networks
+    counter = PeakMemory(torch.device("cpu"), networks.values(), columns=True)
+    live = dict.fromkeys(("text", "denoise", "decode"), 0)
+    request = GenerationRequest("a cat", width=32, height=32, num_frames=5, num_inference_steps=1)
+    with counter:
+        for item in pipeline.generate(request):
+            if isinstance(item, Progress):
+                live[item.stage] = max(live[item.stage], counter.restart())
+    held = {name: weight_bytes(network) for name, network in networks.items()}
+    there = {"text": "text_encoder", "denoise": "transformer", "decode": "vae"}
+    for stage, part in there.items():
+        measured = live[stage] + (sum(held.values()) if offload == "none" else held[part])
+        c0, c1, c2 = memory.stages[stage]
+        estimated = c0 + c1 * 32 * 32 + c2 * 32 * 32 * (4 if stage == "denoise" else 2)
+        print(f"{stage}: {estimated / 1e6:.2f} of {measured / 1e6:.2f} MB")
+        assert abs(estimated / measured - 1) <= 0.15
+    assert (memory.peak(32, 32, 5) < 60e6) == text_int8
+
+
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "rank"), [(ATTENTION, 3), ([*ATTENTION, "ffn.net.0.proj", "ffn.net.2"], 128)]
+)
+def test_a_lora_is_counted_with_its_weights_and_what_its_layers_make(
+    checkpoint: Callable[[str], Path], tmp_path: Path, layers: list[str], rank: int
+) -> None:
+    folder = checkpoint("denoise")
+    network = WanPipeline.from_pretrained(folder, vae=None, text_encoder=None).transformer
+    network.add_adapter(LoraConfig(r=rank, init_lora_weights=False, target_modules=layers))
+    weights = get_peft_model_state_dict(network)
+    WanPipeline.save_lora_weights(tmp_path, weights, weight_name="ink.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"")
+    memory = estimate(*outline(folder, CPU), tmp_path)
+    pipeline = VideoPipeline(*load(folder, CPU), tmp_path)
+    settings = resolve(
+        GenerationRequest(
+            "a cat", width=128, height=128, num_frames=61, num_inference_steps=1, lora="ink"
+        ),
+        pipeline.description,
+    )
+    with pipeline._loras.applied("ink"):
+        networks = pipeline.components.networks.values()
+        with PeakMemory(torch.device("cpu"), networks, columns=True) as counter:
+            list(pipeline._generate(settings, pipeline.initial_noise(settings), None))
+        measured = counter.peak + sum(map(weight_bytes, networks))
+    estimated = memory.peak(128, 128, 61, lora="ink")
+    print(f"{estimated / 1e6:.1f} of {measured / 1e6:.1f} MB")
+    assert abs(estimated / measured - 1) <= 0.15
+    assert memory.peak(128, 128, 61) < 0.85 * measured  # without it
+    assert memory.peak(128, 128, 61, lora="broken") <= estimated
 
 
 @pytest.mark.parametrize(("hungry", "width", "height", "frames"), CASES)

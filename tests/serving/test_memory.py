@@ -63,6 +63,28 @@ def test_frames_beside_the_clip_and_a_batch_of_two_take_memory_in_denoising_alon
     assert peak(batched, Shape(832, 480, 85)) == 3e9 + 200 * area * 22
 
 
+def test_a_lora_counts_before_it_is_queued() -> None:
+    """By its name: one needs another's length, one none, and what is proposed is accepted."""
+    memory: Memory = {
+        "stages": {"denoise": (0, 0, 100.0), "decode": (0, 0, 90.0)},
+        "frames_per_latent": 4,
+        "limit": 832 * 480 * 21 * 110,
+        "adapted": {"wide": (1e6, 0, 200.0), "thin": (1e6, 0, 105.0)},
+    }
+    area = 832 * 480
+    assert peak(memory, Shape(832, 480, 81, lora="wide")) == 1e6 + 200 * area * 21
+    assert peak(memory, Shape(832, 480, 81, lora="unread")) == 100 * area * 21
+    model: Description = {**WAN, "loras": ["thin", "wide"], "memory": memory}
+    for lora in (None, "thin"):
+        assert asked(model, model="wan", num_frames=81, lora=lora).num_frames == 81
+    with pytest.raises(ApiError, match="81 frames of 832x480 with the LoRA wide take") as refusal:
+        asked(model, model="wan", num_frames=81, lora="wide")
+    found = re.search(r"num_frames to (\d+)", refusal.value.message)
+    assert found
+    frames = int(found[1])
+    assert asked(model, model="wan", num_frames=frames, lora="wide").num_frames == frames < 81
+
+
 IMAGE = {"image_url": "data:image/png;base64,AAAA"}
 
 
