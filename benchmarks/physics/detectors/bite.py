@@ -9,6 +9,7 @@ from scipy import ndimage
 from benchmarks.physics.detectors.clip import Floats
 from benchmarks.physics.detectors.haze import CLEAR
 from benchmarks.physics.detectors.motion import visible
+from benchmarks.physics.detectors.parts import solid
 from benchmarks.physics.detectors.reading import ABSENT, Finding, Findings, Reading, worst
 from benchmarks.physics.detectors.smears import HALF, strength
 
@@ -49,7 +50,9 @@ def watch(reading: Reading, eater: str, food: str) -> Food | None:
     # It may be bitten soon after it is first seen; but a smear may be no part of it.
     rank = -min(2, len(start)) if reading.haze <= CLEAR else len(start) // 2
     whole = np.sort(thing.mask[start], axis=0)[rank] > 0.8
-    covered, least = ndimage.binary_dilation(body, np.ones((1, 3, 3), bool)), 0.3
+    # What stands out hides it, even a snout that was not known for the eater's.
+    covered = ndimage.binary_dilation(body, np.ones((1, 3, 3), bool)) | solid(reading.stage)
+    least = 0.3
     if reading.haze > CLEAR:  # a ghost of the eater hides nothing, and one of the food is gone
         covered = body & (reading.stage.contrast > HALF * strength(reading.stage, body))
         least = 0.5

@@ -185,20 +185,29 @@ def _grown(owner: NDArray[np.int8], there: Mask, wants: Sequence[Want]) -> NDArr
             rim = ndimage.binary_dilation((owner == k).mean(0) > 0.5, FLAT[1])
             owner[there & rim & (owner == NOBODY)] = k
             still |= owner == k
-    if not ((owner >= 0) & ~still).any():
+    cores = [(owner == k) & ~still for k in range(len(wants))]
+    if not np.any(cores):
         return owner
-    far, (t, y, x) = ndimage.distance_transform_edt(
-        (owner < 0) | still, sampling=(1000, 1, 1), return_indices=True
-    )
-    labels, _ = pieces(there)
+    labels, sizes = pieces(there)
+    homes = np.stack([np.bincount(labels[core], minlength=len(sizes)) > 0 for core in cores])
+    # What is of one piece with one core alone is that one's, however near another may be.
+    elsewhere = ~homes & (homes.sum(0) == 1)
+    fars = np.stack([_far(core, no[labels]) for core, no in zip(cores, elsewhere, strict=True)])
+    far, nearest = fars.min(0), fars.argmin(0).astype(np.int8)
     joined = np.isin(labels, np.unique(labels[owner >= 0]))
     own_reach = np.array([want.reach for want in wants])
-    reach = np.minimum(np.where(joined, JOINED_REACH, REACH), own_reach[owner[t, y, x]])
-    grown = np.where(there & (far <= reach), owner[t, y, x], np.int8(NOBODY))
+    reach = np.minimum(np.where(joined, JOINED_REACH, REACH), own_reach[nearest])
+    grown = np.where(there & (far <= reach), nearest, np.int8(NOBODY))
     grown = np.where(still | (owner == OTHER), owner, grown)
     # The outline of what is all but hidden shows no colour to tell whose it is.
     beside = ndimage.binary_dilation(still, FLAT, iterations=OUTLINE + 1)
     return np.where(beside & (grown == NOBODY), np.int8(OTHER), grown)
+
+
+def _far(core: Mask, elsewhere: Mask) -> Floats:
+    """Pixels `(T, H, W)` from a core in the same frame; without end where it has no claim."""
+    far = ndimage.distance_transform_edt(~core, sampling=(1000, 1, 1))
+    return np.where(elsewhere | (not core.any()), np.inf, far)
 
 
 def _kept(

@@ -64,7 +64,9 @@ def _bands(still: Floats) -> tuple[Floats, int]:
     above, below = rows[horizon - 2], rows[horizon + 2]
     for y in range(horizon - 1, horizon + 2):
         rows[y] = _between(values[y], above, below)
-    return rows, horizon
+    # A row that blends the two is that of the nearer one.
+    blend = rows[horizon]
+    return rows, horizon + int(np.linalg.norm(blend - above) < np.linalg.norm(blend - below))
 
 
 def _horizon(still: Floats, sky: Floats, ground: Floats) -> int:

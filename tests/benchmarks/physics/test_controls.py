@@ -1,11 +1,14 @@
 """Control rows are what they are called, or a score beside them means nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import world
-from benchmarks.physics import controls
-from benchmarks.physics.cases import Case, world_cases
+from benchmarks.physics import controls, detectors
+from benchmarks.physics.cases import Case, case_scene, world_cases
+from model.video import read_video, write_mp4
 from world import captions
 
 
@@ -54,6 +57,18 @@ def test_constant_velocity_keeps_what_was_given_and_rolls_on() -> None:
 
     assert middle(moved[6]) == pytest.approx(middle(truth[6]), abs=1.5)
     assert abs(middle(moved[6]) - middle(moved[2])) > 1.5
+
+
+@pytest.mark.parametrize(("family", "index"), [("bite", 1), ("hit", 1), ("hit", 3)])
+def test_the_truth_passes_once_it_is_a_file(family: str, index: int, tmp_path: Path) -> None:
+    """Cases that fell on the board: white actors before the pale wall of a room."""
+    scene = case_scene(family, index)
+    write_mp4(tmp_path / "truth.mp4", controls.ground_truth(scene), world.FPS, controls.ENLARGE)
+    expect = captions.parse(scene.caption)
+    assert expect and (expect["colour"], expect["background"]) == ("white", "room")
+    frames, fps = read_video(tmp_path / "truth.mp4")
+    found = detectors.judge(detectors.read(frames, family, expect, fps))
+    assert found.passed, found.errors
 
 
 def test_a_frozen_frame_is_frozen_and_a_random_clip_hangs_on_nothing_but_the_prompt() -> None:
