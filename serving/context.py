@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from starlette.concurrency import run_in_threadpool
 
 from serving.caller import Caller
@@ -41,3 +41,10 @@ async def monitored(request: Request, asker: Asker) -> Service:
 Whole = Annotated[Service, Depends(whole)]
 Monitored = Annotated[Service, Depends(monitored)]
 Parts = Annotated[Service, Depends(authorized)]
+VideoId = Annotated[
+    str,
+    Path(
+        description="Which video. Must be an id that this service has given.",
+        examples=["video_0a1b2c3d"],
+    ),
+]

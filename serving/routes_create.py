@@ -1,16 +1,16 @@
 """Routes that make a video. Each takes JSON or a form, and an Idempotency-Key."""
 
 from contextlib import suppress
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 from anyio import sleep
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from serving.answers import Video
 from serving.body import drain, parsed
-from serving.context import Asker, Parts, authorized
+from serving.context import Asker, Parts, VideoId, authorized
 from serving.database import UNAVAILABLE
 from serving.download import send
 from serving.errors import ApiError, not_supported
@@ -24,6 +24,10 @@ SYNC_SECONDS = 0.25
 """How often a job that a client waits for is looked at."""
 FAILURES = {"cancelled": 409, "invalid_request": 400}
 """Status of an answer that waited for a job which failed in this way; of any other it is 500."""
+
+CharacterId = Annotated[
+    str, Path(description="Which character. Must be an id; there are none.", examples=["char_1"])
+]
 
 router = APIRouter(prefix="/v1/videos", tags=["Make videos"], dependencies=[Depends(authorized)])
 
@@ -88,14 +92,14 @@ async def create_character(request: Request) -> NoReturn:
 
 
 @router.get("/characters/{character_id}", response_model=Video)
-def get_character(character_id: str) -> NoReturn:
+def get_character(character_id: CharacterId) -> NoReturn:
     """Look a character up: no served model can learn one, so it is refused."""
     raise not_supported("No served model can learn a character.")
 
 
 @router.post("/{video_id}/remix", openapi_extra=body(RemixVideo))
 async def remix_video(
-    video_id: str, request: Request, response: Response, parts: Parts, asker: Asker
+    video_id: VideoId, request: Request, response: Response, parts: Parts, asker: Asker
 ) -> Video:
     """Queue a video that starts from a completed one, after another prompt."""
     async with parsed(request, RemixVideo) as asked:

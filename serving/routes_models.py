@@ -1,8 +1,8 @@
 """Routes about what is served, and whether it is."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 from fastapi.responses import PlainTextResponse
 
 from serving.answers import Health, Model, ModelPage
@@ -10,6 +10,14 @@ from serving.context import Monitored, Parts, Whole
 from serving.errors import ApiError
 from serving.metrics import CONTENT_TYPE
 from serving.models import ALIASES
+
+ModelName = Annotated[
+    str,
+    Path(
+        description="Which model. Must be its name or an alias, as GET /v1/models lists them.",
+        examples=["sora-2"],
+    ),
+]
 
 router = APIRouter(tags=["Service"])
 
@@ -24,7 +32,7 @@ def list_models(parts: Parts) -> ModelPage:
 
 
 @router.get("/v1/models/{name:path}")
-def get_model(name: str, parts: Parts) -> Model:
+def get_model(name: ModelName, parts: Parts) -> Model:
     """One served model, by its name or an alias."""
     for model in list_models(parts).data:
         if name == model.id or name in model.aliases:

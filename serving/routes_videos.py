@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from serving.answers import Verification, Video, VideoDeleted, VideoPage
 from serving.body import parsed
-from serving.context import Parts, authorized
+from serving.context import Parts, VideoId, authorized
 from serving.download import send
 from serving.events import PING_SECONDS, follow, mark
 from serving.files import VARIANTS
@@ -36,20 +36,20 @@ async def verify_video(request: Request, parts: Parts) -> Verification:
 
 
 @router.get("/{video_id}")
-def get_video(video_id: str, response: Response, parts: Parts) -> Video:
+def get_video(video_id: VideoId, response: Response, parts: Parts) -> Video:
     """How a job stands."""
     return tell_poll_interval(response, parts.look(video_id))
 
 
 @router.delete("/{video_id}")
-def delete_video(video_id: str, parts: Parts) -> VideoDeleted:
+def delete_video(video_id: VideoId, parts: Parts) -> VideoDeleted:
     """Forget a video and its files; a job that is not over is stopped."""
     parts.delete(video_id)
     return VideoDeleted(id=video_id)
 
 
 @router.post("/{video_id}/cancel")
-def cancel_video(video_id: str, parts: Parts) -> Video:
+def cancel_video(video_id: VideoId, parts: Parts) -> Video:
     """Stop a job; safe to repeat, and without effect on one that is over."""
     return parts.cancel(video_id)
 
@@ -65,7 +65,7 @@ def cancel_video(video_id: str, parts: Parts) -> Video:
         304: {"description": "The file is the one whose ETag was sent."},
     },
 )
-def get_content(video_id: str, request: Request, parts: Parts) -> Response:
+def get_content(video_id: VideoId, request: Request, parts: Parts) -> Response:
     """A finished video, its thumbnail or its sprite sheet; whole, or a range of it."""
     variant = GetContent.parse(request.query_params).variant
     row = parts.finished(video_id)
@@ -85,7 +85,7 @@ def get_content(video_id: str, request: Request, parts: Parts) -> Response:
         204: {"description": "It is over, and the client has seen so by its Last-Event-ID."},
     },
 )
-async def get_events(video_id: str, request: Request, parts: Parts) -> Response:
+async def get_events(video_id: VideoId, request: Request, parts: Parts) -> Response:
     """How a job goes on, as server-sent events that end when it is over."""
     preview = GetEvents.parse(request.query_params).preview
     row = await run_in_threadpool(parts.get, video_id)

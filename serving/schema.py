@@ -20,6 +20,9 @@ from serving.errors import not_supported
 from serving.fields import Fields, option
 from serving.values import Decimal, Prompt, Shot, Text, as_list, as_object
 
+LONGEST_URL = 30_000_000
+"""Characters of a data URL; more than a body may have."""
+
 
 def _image_reference(value: Any) -> Any:
     value = as_object(value)
@@ -40,9 +43,12 @@ class ImageReference(BaseModel):
     """An image within the request, or on the web."""
 
     model_config = ConfigDict(extra="forbid")
-    image_url: str = Field(
-        description="A base64 data URL of a PNG, JPEG or WebP image, or its https address.",
-        examples=["data:image/png;base64,iVBORw0KGgo="],
+    image_url: str = option(
+        ...,
+        "The image itself, or where it is.",
+        "a base64 data URL of a PNG, JPEG or WebP image, or its https address",
+        "data:image/png;base64,iVBORw0KGgo=",
+        max_length=LONGEST_URL,
         pattern=r"(?i)^(data:|https?://)",
     )
 
@@ -51,9 +57,12 @@ class VideoAddress(BaseModel):
     """A video within the request, or on the web."""
 
     model_config = ConfigDict(extra="forbid")
-    video_url: str = Field(
-        description="A base64 data URL of an MP4 or WebM video, or its https address.",
-        examples=["https://example.com/clip.mp4"],
+    video_url: str = option(
+        ...,
+        "The video itself, or where it is.",
+        "a base64 data URL of an MP4 or WebM video, or its https address",
+        "https://example.com/clip.mp4",
+        max_length=LONGEST_URL,
         pattern=r"(?i)^(data:|https?://)",
     )
 
@@ -62,7 +71,9 @@ class VideoReference(BaseModel):
     """A video that this service has made."""
 
     model_config = ConfigDict(extra="forbid")
-    id: str = Field(description="The id of a completed video.", examples=["video_0a1b2c3d"])
+    id: str = option(
+        ..., "Which video.", "the id of a completed video", "video_0a1b2c3d", max_length=200
+    )
 
 
 class Prompted(Fields):
@@ -107,7 +118,7 @@ class Prompted(Fields):
     )
     guidance_scale_2: float | None = option(
         None,
-        "Guidance scale of the second expert, for models that have two.",
+        "Guidance scale of the second expert, a pure number, for models that have two.",
         "a number from 0 to 100",
         3.0,
         ge=0,
@@ -116,7 +127,7 @@ class Prompted(Fields):
     )
     flow_shift: float | None = option(
         None,
-        "Shift of the noise schedule: above 1, more of the steps are at high noise.",
+        "Shift of the noise schedule, a pure number: above 1, more of the steps are at high noise.",
         "a number above 0, at most 100",
         3.0,
         gt=0,
@@ -219,7 +230,7 @@ class Shaped(Prompted):
         )
 
 
-ImageAddress = Annotated[str, Field(max_length=30_000_000)]
+ImageAddress = Annotated[str, Field(max_length=LONGEST_URL)]
 
 
 class CreateVideo(Shaped):
@@ -334,7 +345,11 @@ class ListVideos(Fields):
     """Which page of the videos."""
 
     after: str | None = option(
-        None, "Where the page begins: after this video.", "the id of a video", "video_0a1b2c3d"
+        None,
+        "Where the page begins: after this video.",
+        "the id of a video",
+        "video_0a1b2c3d",
+        max_length=200,
     )
     limit: int = option(
         20,
@@ -362,6 +377,7 @@ class ListVideos(Fields):
         "Only videos in one of these states.",
         "queued, in_progress, completed or failed, or several with commas between",
         "queued,in_progress",
+        max_length=200,
         pattern=rf"^({_STATES})(,({_STATES}))*$",
     )
     remixed_from_video_id: str | None = option(

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from serving.fields import option
+
 
 def _clean_text(text: str) -> str:
     text = unicodedata.normalize("NFC", text)
@@ -60,16 +62,20 @@ class Shot(BaseModel):
     """A part of a video that has a prompt of its own."""
 
     model_config = ConfigDict(extra="forbid")
-    prompt: Prompt = Field(description="What it shows.", examples=["a red ball bounces"])
-    seconds: Decimal = Field(
+    prompt: Prompt = option(
+        ..., "What it shows.", "text of 1 to 32000 characters", "a red ball bounces"
+    )
+    seconds: Decimal = option(
         None,
-        description="Its duration in seconds; the model's default if not given.",
-        examples=["2.125"],
+        "Its duration in seconds; the model's default if not given.",
+        "a positive decimal number, such as 2.125",
+        "2.125",
         pattern=r"^[0-9]{1,6}(\.[0-9]{1,20})?$",
     )
-    join: Literal["cut", "continue"] = Field(
+    join: Literal["cut", "continue"] = option(
         "cut",
-        description="Whether it is cut to, or its first frame is the last one before it, for "
-        "models with the capability first_frame.",
-        examples=["cut"],
+        "Whether it is cut to, or its first frame is the last one before it, for models with the "
+        "capability first_frame.",
+        "cut or continue",
+        "cut",
     )

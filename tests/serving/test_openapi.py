@@ -107,18 +107,84 @@ def test_every_field_has_a_meaning_and_an_example(name: str) -> None:
         assert schema.get("examples") or "$ref" in schema["items"], field
 
 
-@pytest.mark.parametrize("name", REQUESTS)
-def test_every_field_of_a_request_has_its_bounds_and_unit(name: str) -> None:
-    units = {"size": "pixels", "width": "pixels", "height": "pixels", "seconds": "seconds"}
-    units |= {"num_frames": "frames", "fps": "Frames a second", "num_inference_steps": "steps"}
-    for field, schema in SCHEMAS[name]["properties"].items():
-        assert "Must be" in schema["description"]
-        assert units.get(field, "") in schema["description"]
-        for choice in schema.get("anyOf", [schema]):
-            if choice.get("type") in ("integer", "number"):
-                assert {"minimum", "exclusiveMinimum"} & set(choice) and "maximum" in choice, field
-            elif choice.get("type") == "string" and "contentMediaType" not in choice:
-                assert {"maxLength", "pattern", "enum"} & set(choice), field
+Told = dict[str, Any]
+UNITS = {
+    "size": "pixels", "width": "pixels", "height": "pixels", "seconds": "seconds",
+    "num_frames": "frames", "fps": "Frames a second", "num_inference_steps": "steps",
+    "guidance_scale": "pure number", "guidance_scale_2": "pure number", "flow_shift": "pure number",
+    "strength": "share of", "limit": "videos", "seed": "Seed",
+}  # fmt: skip
+"""What the description of a field must say; every number is here."""
+
+
+def parameters() -> dict[str, tuple[str, Told]]:
+    """Where a parameter of a route comes in and what is told of it, by route and name."""
+    return {
+        f"{method} {path} {each['name']}": (
+            each["in"],
+            each["schema"]
+            | {"description": each.get("description", "")}
+            | ({"examples": [each["example"]]} if "example" in each else {}),
+        )
+        for path, item in DOCUMENT["paths"].items()
+        for method, operation in item.items()
+        for each in operation.get("parameters", [])
+    }
+
+
+def body_fields(name: str) -> dict[str, Told]:
+    """What is told of the fields of an object in a request, of those in it, and so on."""
+    found = {}
+    for field, told in SCHEMAS[name]["properties"].items():
+        found[f"{name}.{field}"] = told
+        for choice in told.get("anyOf", [told]):
+            inner = choice.get("items", choice)
+            if "$ref" in inner:
+                found |= body_fields(inner["$ref"].split("/")[-1])
+    return found
+
+
+ASKED = {where: told for name in REQUESTS for where, told in body_fields(name).items()}
+ASKED |= {where: told for where, (into, told) in parameters().items() if into != "path"}
+
+
+def test_the_walk_finds_queries_headers_and_what_is_nested() -> None:
+    assert {"get /v1/videos after", "get /v1/videos/{video_id}/content variant"} <= set(ASKED)
+    assert {"Shot.seconds", "ImageReference.image_url", "VideoReference.id"} <= set(ASKED)
+    assert "post /v1/videos/{video_id}/remix Idempotency-Key" in ASKED
+    known = {where.split()[-1].split(".")[-1] for where in ASKED}
+    assert set(UNITS) <= known
+
+
+@pytest.mark.parametrize("where", ASKED)
+def test_everything_that_may_be_asked_has_a_meaning_a_unit_bounds_and_an_example(
+    where: str,
+) -> None:
+    told, field = ASKED[where], where.split()[-1].split(".")[-1]
+    assert len(told["description"].split(" Must be ")[0]) > 5 and " Must be " in told["description"]
+    assert UNITS.get(field, "") in told["description"]
+    assert told.get("examples")
+    for choice in told.get("anyOf", [told]):
+        kind = choice.get("type")
+        if kind in ("integer", "number"):
+            assert {"minimum", "exclusiveMinimum"} & set(choice) and "maximum" in choice
+            assert field in UNITS
+        elif kind == "string" and "contentMediaType" not in choice:
+            assert {"maxLength", "enum"} & set(choice) or is_bounded(choice.get("pattern", ""))
+        elif kind == "array":
+            assert "maxItems" in choice
+
+
+def is_bounded(pattern: str) -> bool:
+    """Whether no text of any length meets it."""
+    return pattern.startswith("^") and pattern.endswith("$") and not set("*+") & set(pattern)
+
+
+@pytest.mark.parametrize("where", [w for w, (into, _) in parameters().items() if into == "path"])
+def test_what_a_path_names_has_a_meaning_and_an_example(where: str) -> None:
+    """It has no bounds: what names nothing is answered with 404."""
+    _, told = parameters()[where]
+    assert " Must be " in told["description"] and told.get("examples")
 
 
 def test_one_class_is_published_as_json_and_as_a_form_with_files() -> None:
