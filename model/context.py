@@ -21,8 +21,8 @@ class Context(NamedTuple):
         text: `(M, d)`, and `text_segments` its lengths.
         image: `(S, d)`, and `image_segments` its lengths.
         repeats: of how many equal rows the last of each clip's text stands for all.
-        kept: the keys and values that one block made of this context, once it has; None: they are
-            not kept.
+        kept: what one block made of this context, keys and values as a rule, once it has; None: it
+            is not kept.
     """
 
     text: Tensor

@@ -3,8 +3,9 @@
 What a layout changes: queries, keys and values of self-attention come of one product; on CUDA, and
 compiled, the rows of queries and keys are so ordered that what rotary embedding turns together lies
 in two halves of a head; on a CPU linear layers are oneDNN's, their weights in the order in which it
-reads them, the feed-forward's GELU is within its product, and attention over many bf16 keys goes by
-chunks. What the steps of a video share (`model.context`) needs no layout.
+reads them, the feed-forward's GELU is within its product, attention over many bf16 keys goes by
+chunks, and of a short text the values are projected, once, not what is found of them. What the
+steps of a video share (`model.context`) needs no layout.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from model.attention import attend, width
+from model.context import Context
 from model.kernels import norm_rotate
 from model.layers import GELU
 from model.tokens import Segments
-from model.transformer import SelfAttention, SpacetimeTransformer
+from model.transformer import CrossAttention, SelfAttention, SpacetimeTransformer
 
 
 def prepare_for_inference(
@@ -39,8 +41,10 @@ def prepare_for_inference(
         block.attn1 = FusedAttention(block.attn1, halves=compiled or not on_cpu)
         if compiled:
             block.compile()
-        elif on_cpu and torch.backends.mkldnn.is_available():
-            _pack(block)
+        elif on_cpu:
+            block.attn2 = FoldedAttention(block.attn2)
+            if torch.backends.mkldnn.is_available():
+                _pack(block)
     if on_cpu:
         _leave_file(network)
 
@@ -51,6 +55,8 @@ def restore(network: SpacetimeTransformer) -> None:
     for block in blocks:
         _unpack(block)
         block.attn1 = block.attn1.plain()
+        if isinstance(block.attn2, FoldedAttention):
+            block.attn2 = block.attn2.attention
         block._compiled_call_impl = None  # as before `compile`, which torch does not undo itself
 
 
@@ -114,6 +120,52 @@ class FusedAttention(nn.Module):
         turned = norm_rotate(rows[:, :2], weight, rotary, eps, width(v), self.halves)
         q, k = turned.unbind(1)
         return self.attention.merge(attend(q, k, v, segments, segments, exact=False))
+
+
+class FoldedAttention(nn.Module):
+    """Cross-attention to a short text, whose values are projected once, not what is found of them.
+
+    softmax(q kᵀ) v W = softmax(q kᵀ) (v W), head by head: for M keys a token takes heads · M · d
+    multiplications in place of d² + M · d.
+    """
+
+    def __init__(self, attention: CrossAttention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, x: Tensor, segments: Segments, context: Context) -> Tensor:
+        """Tokens `(N, d)` to their update `(N, d)`, from a context of M rows in all."""
+        attention, length = self.attention, context.text_segments.common_length
+        few = length is not None and 2 * attention.heads * length <= x.shape[1]
+        if not few or context.kept is None or context.image is not None:
+            plain: Tensor = attention(x, segments, context)
+            return plain
+        if not context.kept:
+            context.kept.extend(self._folded(context))
+        k, v = context.kept
+        q = attention.to_q(x).float()
+        rms = torch.linalg.vecdot(q, q).div_(q.shape[1]).add_(attention.norm_q.eps).rsqrt_()
+        q = q.mul_(rms[:, None]).unflatten(0, (len(k), -1))
+        logits = (k @ q.mT).unflatten(1, (attention.heads, -1))
+        if (counts := context.log_counts()) is not None:
+            logits += counts[:, None]
+        weights = logits.softmax(2).flatten(1, 2)  # a softmax over neighbours takes 20 times longer
+        out: Tensor = weights.mT @ v
+        return out.flatten(0, 1).type_as(x)
+
+    def _folded(self, context: Context) -> tuple[Tensor, Tensor]:
+        """Keys of queries that have no weight, and projected values, `(B, heads · M, d)` fp32."""
+        attention, clips = self.attention, (len(context.text_segments), -1)
+        k, v = (self._alone(x.unflatten(0, clips)) for x in attention.keys_and_values(context))
+        k = k * attention.norm_q.weight.float() * (k.shape[2] // attention.heads) ** -0.5
+        project = attention.to_out[0]
+        bias = project(torch.zeros_like(v[:1, 0]))  # every head adds its share of it
+        return k, project(v).float() - bias * (1 - 1 / attention.heads)
+
+    def _alone(self, x: Tensor) -> Tensor:
+        """`(B, M, heads, head_dim)` to `(B, heads · M, d)`: of each row one head, all else zero."""
+        rows = torch.diag_embed(x.transpose(2, 3))
+        return rows.permute(0, 3, 1, 4, 2).flatten(3).flatten(1, 2)
 
 
 class PackedLinear(nn.Module):

@@ -97,7 +97,7 @@ class CrossAttention(Attention):
 
     def look(self, q: Tensor, segments: Segments, context: Context) -> Tensor:
         """Queries `(N, heads, head_dim)` to what they find, in the same shape."""
-        k, v, *of_image = self._keys_and_values(context)
+        k, v, *of_image = self._seen(context)
         counts = context.log_counts()
         if counts is None:
             out = self.attend(q, k, v, segments, context.text_segments)
@@ -108,17 +108,21 @@ class CrossAttention(Attention):
             out = out + self.attend(q, k, v, segments, context.image_segments)
         return out
 
-    def _keys_and_values(self, context: Context) -> list[Tensor]:
-        """Of the text and, where there are any, of the image tokens; kept if the context keeps."""
-        if context.kept:
-            return context.kept
+    def keys_and_values(self, context: Context) -> list[Tensor]:
+        """Of the text and, where there are any, the image tokens: `(M, heads, head_dim)` each."""
         text, image = context.text, context.image
         found = [self.norm_k(self.to_k(text)), self.to_v(text)]
         if image is not None:
             found += [self.norm_added_k(self.add_k_proj(image)), self.add_v_proj(image)]
-        found = [self.split(x) for x in found]
+        return [self.split(x) for x in found]
+
+    def _seen(self, context: Context) -> list[Tensor]:
+        """Keys and values, kept if the context keeps them."""
+        if context.kept:
+            return context.kept
+        found = self.keys_and_values(context)
         if context.kept is not None:
-            if text.device.type != "cpu":  # only there attention reads keys in fp32
+            if context.text.device.type != "cpu":  # only there attention reads keys in fp32
                 found = [x.type_as(found[1]) for x in found]
             context.kept.extend(found)
         return found

@@ -34,6 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
     "two texts and known tokens": dict(texts=2, known=True),
     "no padding": dict(padding=0),
     "nothing but padding": dict(padding=9),
+    "long text": dict(length=20),
     "image tokens": dict(CLIP, image=7, length=512, padding=500),
     "image tokens, short text": dict(CLIP, image=7),
     "no cross_attn_norm": dict(cross_attn_norm=False),
@@ -159,19 +160,39 @@ def test_a_fault_is_seen(fault: str) -> None:
     assert error(out, truth[1]) > 1000 * FP32
 
 
-def test_keys_and_values_of_a_text_are_made_once() -> None:
+@pytest.mark.parametrize("prepared", [False, True])
+def test_keys_and_values_of_a_text_are_made_once(prepared: bool) -> None:
     """By every block, for each text; the first step makes them, and a second network its own."""
     network, other, values = build(), build(), asked({})
     calls: list[int] = []
     for one in (network, other):
+        if prepared:
+            prepare_for_inference(one)
         for block in one.blocks:
-            block.attn2.to_k.register_forward_hook(lambda *_: calls.append(1))
+            attention = block.attn2.attention if prepared else block.attn2
+            attention.to_k.register_forward_hook(lambda *_: calls.append(1))
     prompt = Prompt(values["text"])
     with torch.no_grad():
         for step in (0, 1, 1, 0):
             for one in (network, other):
                 one(values["latents"], values["schedule"][step], prompt)
     assert len(calls) == 2 * SMALL["num_layers"]
+
+
+@pytest.mark.parametrize("length, products", [(9, 0), (20, 1)])
+def test_what_is_found_of_a_short_text_is_not_projected(length: int, products: int) -> None:
+    """After the first step, which projects the text's values; 3 heads of 20: up to 10 keys."""
+    network, values = build(), asked({}, length=length)
+    prepare_for_inference(network)
+    calls: list[int] = []
+    for block in network.blocks:
+        block.attn2.attention.to_out[0].register_forward_hook(lambda *_: calls.append(1))
+    prompt = Prompt(values["text"])
+    with torch.no_grad():
+        network(values["latents"], values["schedule"][0], prompt)
+        calls.clear()
+        network(values["latents"], values["schedule"][1], prompt)
+    assert len(calls) == products * SMALL["num_layers"]
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own tracing
