@@ -1,18 +1,18 @@
 """Any of diffusers' text-to-video pipelines behind the surface of `VideoPipeline`.
 
 LTX-Video, CogVideoX, HunyuanVideo and whatever else `DiffusionPipeline.from_pretrained` opens: the
-pipeline runs as diffusers wrote it, in a thread of its own that stops at every step, through
-`callback_on_step_end`, until the next item is asked for.
+pipeline runs as diffusers wrote it, in a thread of its own that stops at every step, where it would
+move its progress bar, until the next item is asked for.
 """
 
 import queue
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -23,9 +23,10 @@ from model.description import ModelDescription
 from model.foreign_description import (
     check_kind,
     describe_pipeline,
+    guider,
     quantize_text,
-    signature,
 )
+from model.foreign_kinds import spelled
 from model.foreign_memory import denoiser
 from model.loading import EMPTY, locate
 from model.lora import lora_file, lora_names
@@ -105,6 +106,10 @@ class ForeignPipeline:
             raise RuntimeError(f"{self.description.name} is at work on another request")
         run = _Run(self.pipeline, self._placement.device, sink)
         try:
+            if guider(self.pipeline) is not None:
+                self.pipeline.guider = guider(self.pipeline).new(
+                    guidance_scale=settings.guidance_scale
+                )
             self._load_lora(settings.lora)
             yield Progress("text", 0, 1, 0.0)
             yield from run.items(self._arguments(settings), settings)
@@ -129,7 +134,8 @@ class ForeignPipeline:
     def _arguments(self, settings: ResolvedRequest) -> dict[str, Any]:
         given = {
             "prompt": settings.prompt,
-            "negative_prompt": settings.negative_prompt or None,
+            # Where there is none, some want "" and others None: it is the call's own default.
+            **({"negative_prompt": settings.negative_prompt} if settings.negative_prompt else {}),
             "height": settings.height,
             "width": settings.width,
             "num_frames": settings.num_frames,
@@ -139,8 +145,25 @@ class ForeignPipeline:
             "generator": torch.Generator().manual_seed(settings.seed),
             "output_type": "np",
         }
-        known = signature(type(self.pipeline))
-        return {key: value for key, value in given.items() if key in known}
+        return spelled(type(self.pipeline), given)
+
+
+class _Bar:
+    """A progress bar that only counts: `step(done, total)` is called for every one of its steps."""
+
+    def __init__(self, step: Callable[[int, int], None], total: int) -> None:
+        self._step, self._total, self._done = step, total, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self) -> None:
+        """A step is done."""
+        self._done += 1
+        self._step(self._done, self._total)
 
 
 class _Run:
@@ -184,8 +207,8 @@ class _Run:
         before = partial(self._denoising, steps)
         self._hook = denoiser(self._pipeline).register_forward_pre_hook(before)
         try:
-            callback = partial(self._step, steps)
-            frames = self._pipeline(**arguments, callback_on_step_end=callback).frames[0]
+            self._pipeline.progress_bar = partial(_Bar, self._step)
+            frames = self._pipeline(**arguments).frames[0]
             self._end("decode", 1, 1)
             # CogVideoX gives up to three frames more than asked, where the latent ones are even.
             frames = _to_uint8(frames)[: settings.num_frames]
@@ -198,6 +221,7 @@ class _Run:
             self._items.put(error)
         finally:
             self._hook.remove()
+            del self._pipeline.progress_bar  # from here on its class's own
             self._pipeline.maybe_free_model_hooks()
 
     def _denoising(self, steps: int, *_: Any) -> None:
@@ -205,12 +229,10 @@ class _Run:
         self._end("text", 1, 1)
         self._report(Progress("denoise", 0, steps, 0.0))
 
-    def _step(self, asked: int, pipeline: Any, index: int, _: Any, tensors: Any) -> Any:
-        steps = getattr(pipeline, "num_timesteps", None) or asked
-        self._end("denoise", index + 1, steps)
-        if index + 1 == steps:
+    def _step(self, done: int, steps: int) -> None:
+        self._end("denoise", done, steps)
+        if done == steps:
             self._report(Progress("decode", 0, 1, 0.0))
-        return tensors
 
     def _end(self, stage: Stage, step: int, steps: int) -> None:
         if self._device.type == "cuda":  # progress counts steps that are done, not launched

@@ -12,6 +12,7 @@ from diffusers import DiffusionPipeline, ModelMixin
 from transformers import PreTrainedModel
 
 from model.description import ModelDescription
+from model.foreign_kinds import length_name, signature, unfit
 from model.foreign_memory import denoiser, estimate_foreign, strides, token_side
 from model.loading import (
     EMPTY,
@@ -65,25 +66,14 @@ def describe_foreign(
 
 
 def check_kind(folder: Path, name: str) -> type[Any]:
-    """The pipeline's class; refused unless it makes videos from text alone."""
+    """The pipeline's class; refused unless it makes videos from text alone, and tells its steps."""
     class_name = str(read_index(folder, name).get("_class_name"))
     kind = getattr(diffusers, class_name, None)
     if not isinstance(kind, type) or not issubclass(kind, DiffusionPipeline):
         raise CheckpointError(f"{name}: a {class_name}, which diffusers does not know")
-    known = signature(kind)
-    if missing := {"prompt", "num_frames", "callback_on_step_end"} - known.keys():
-        raise CheckpointError(
-            f"{name}: {class_name} takes no {sorted(missing)[0]}; "
-            "allowed are pipelines that make videos from text and report their steps"
-        )
-    for media in ("image", "video"):
-        if media in known:
-            raise CheckpointError(f"{name}: {class_name} starts from {media}; allowed is text")
+    if problem := unfit(kind):
+        raise CheckpointError(f"{name}: {class_name} {problem}")
     return kind
-
-
-def signature(kind: type[Any]) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(kind.__call__).parameters
 
 
 def _outline(folder: Path, index: Mapping[str, Any], part: str, dtype: torch.dtype) -> Any:
@@ -106,7 +96,7 @@ def describe_pipeline(name: str, pipeline: Any, told: Mapping[str, Any]) -> Mode
     manifest = Manifest.of(override({}, told))
     call = signature(type(pipeline))
     spatial, temporal = strides(pipeline)
-    length = _default(call, "num_frames") or _sample(pipeline, "sample_frames", 1)
+    length = _default(call, length_name(call) or "") or _sample(pipeline, "sample_frames", 1)
     lengths = range(length, 0, -temporal) if length % temporal == 1 else (length,)
     limits, defaults = manifest.limits, manifest.defaults
     return ModelDescription(
@@ -117,7 +107,12 @@ def describe_pipeline(name: str, pipeline: Any, told: Mapping[str, Any]) -> Mode
         num_frames=limits.num_frames or tuple(lengths),
         fps=limits.fps or _default(call, "frame_rate") or DEFAULT_FPS,
         num_inference_steps=defaults.num_inference_steps or _default(call, "num_inference_steps"),
-        guidance_scale=_first(defaults.guidance_scale, _default(call, "guidance_scale"), 1.0),
+        guidance_scale=_first(
+            defaults.guidance_scale,
+            _default(call, "guidance_scale"),
+            getattr(guider(pipeline), "guidance_scale", None),
+            1.0,
+        ),
         guidance_scale_2=None,
         flow_shift=None,
         max_sequence_length=_default(call, "max_sequence_length") or 512,
@@ -126,6 +121,11 @@ def describe_pipeline(name: str, pipeline: Any, told: Mapping[str, Any]) -> Mode
         examples=None,
         parameters=sum(p.numel() for p in denoiser(pipeline).parameters()),
     )
+
+
+def guider(pipeline: Any) -> Any:
+    """The part of a pipeline that guides where its call takes no guidance_scale; None if none."""
+    return getattr(pipeline, "guider", None)
 
 
 def _default(call: Mapping[str, inspect.Parameter], key: str) -> Any:
@@ -145,8 +145,11 @@ def _sample(pipeline: Any, key: str, stride: int) -> int:
 def _default_size(
     name: str, pipeline: Any, call: Mapping[str, inspect.Parameter], spatial: int
 ) -> str:
+    square = getattr(denoiser(pipeline).config, "sample_size", None)
     width, height = (
-        _default(call, side) or _sample(pipeline, f"sample_{side}", spatial)
+        _default(call, side)
+        or _sample(pipeline, f"sample_{side}", spatial)
+        or (square * spatial if isinstance(square, int) else 0)
         for side in ("width", "height")
     )
     if not width or not height:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from model.description import Memory, ModelDescription
+from model.foreign_kinds import spelled
 from model.memory import (
     META,
     TERMS,
@@ -172,15 +173,16 @@ def _peaks(pipeline: Any, shape: Shape, device: torch.device) -> dict[str, int]:
     pipeline.set_progress_bar_config(disable=True)
     try:
         with torch.no_grad(), FusedAttention(), counter:
-            pipeline(
-                "a",
-                width=width,
-                height=height,
-                num_frames=frames,
-                num_inference_steps=STEPS,
-                generator=torch.Generator(),
-                output_type="latent",
-            )
+            asked = {
+                "prompt": "a",
+                "width": width,
+                "height": height,
+                "num_frames": frames,
+                "num_inference_steps": STEPS,
+                "generator": torch.Generator(),
+                "output_type": "latent",
+            }
+            pipeline(**spelled(type(pipeline), asked))
     finally:
         pipeline.scheduler = scheduler
         for hook in hooks:
