@@ -52,6 +52,7 @@ def _add_render(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=_size, default=64, help="pixels of a square's side, or WIDTHxHEIGHT; even"
     )
+    parser.add_argument("--scale", type=int, default=4, help="enlargement of the pixels")
     parser.add_argument("--frames", type=int, default=NUM_FRAMES, help=f"up to {MAX_FRAMES}")
     parser.add_argument("-o", "--output", type=Path, required=True, help="MP4 to write")
     parser.add_argument("--state", type=Path, help="JSON to write the exact state to")
@@ -94,15 +95,22 @@ def one_per_background(family: str, seed: int, held_out: bool) -> list[Scene]:
 
 
 def render_clip(options: argparse.Namespace) -> str:
-    """Write one clip, corrupted or not, and its state."""
+    """Write one clip, corrupted or not, and its state.
+
+    The file is larger than what is drawn: browsers play H.264 in 4:2:0, which has one colour for
+    four pixels, and at the size of the drawing that takes legs, surfaces and the like their own.
+    """
     if options.output.suffix.lower() != ".mp4":
         raise ValueError(f"--output is {options.output}; the name must end in .mp4")
     if np.any(np.array(options.size) % 2):
         raise ValueError(f"--size is {options.size}; H.264 needs an even number")
+    if options.scale < 1:
+        raise ValueError(f"--scale is {options.scale}; it must be 1 or more")
     scene = sample(options.family, options.seed, options.held_out, frames=options.frames)
     if options.corrupt is not None:
         scene = corrupt(scene, *_corruption(options.corrupt))
     frames = render(scene, options.size, options.style)
+    frames = frames.repeat(options.scale, axis=1).repeat(options.scale, axis=2)
     video = iio.imwrite(
         "<bytes>", frames, extension=".mp4", plugin="pyav", codec="libx264", fps=FPS
     )

@@ -15,6 +15,7 @@ def test_a_clip_and_its_state_come_back(tmp_path, capsys):
     clip, described = tmp_path / "new" / "clip.mp4", tmp_path / "state.json"
     arguments = ["render", "--family", "drop", "--seed", "3", "--corrupt", "teleport=6"]
     arguments += ["--style", "outline", "-o", str(clip), "--state", str(described)]
+    arguments += ["--scale", "1"]
     assert main(arguments) == 0
     assert "is dropped and bounces" in capsys.readouterr().out
     scene = corrupt(sample("drop", 3), "teleport", 6)
@@ -56,6 +57,7 @@ def test_what_is_only_there_for_some_frames_is_in_the_state(tmp_path):
         (["--corrupt", "resize=nan"], "value of 'resize' is nan"),
         (["--size", "33"], "--size is 33; H.264 needs an even number"),
         (["--size", "4"], "size is 4"),
+        (["--scale", "0"], "--scale is 0; it must be 1 or more"),
         (["--seed", "-2"], "seed is -2"),
         (["--style", "comic"], "invalid choice: 'comic'"),
         (["--family", "fly"], "invalid choice: 'fly'"),

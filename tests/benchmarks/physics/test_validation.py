@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from benchmarks.physics import detectors
 from benchmarks.physics.__main__ import main
 from benchmarks.physics.detectors import MOST, SEMANTIC, excess
 from benchmarks.physics.detectors.families import LAWS, THINGS
@@ -32,8 +33,9 @@ from benchmarks.physics.validation.trials import (
     treatments,
     trial,
 )
-from model.video import write_mp4
-from world import corruptions
+from model.video import read_video, write_mp4
+from world import captions, corruptions
+from world.__main__ import main as world_command
 from world.corruptions import CORRUPTIONS, NAMES
 from world.families import FAMILIES
 from world.render import render
@@ -199,6 +201,18 @@ def test_excess_is_one_at_the_bound() -> None:
     assert excess(0.0, 0.0) == 1.0
     assert excess(-2.9, -3.0) == pytest.approx(1.1)
     assert excess(float("nan"), 0.2) == excess(float("inf"), 0.0) == MOST
+
+
+@pytest.mark.parametrize(("family", "seed"), [("walk", 50005), ("pour", 50001), ("melt", 50001)])
+def test_a_right_clip_that_the_world_wrote_passes(family: str, seed: int, tmp_path: Path) -> None:
+    """Of thin things, which 4:2:0 at the size of the drawing leaves no colour of their own."""
+    clip = str(tmp_path / "clip.mp4")
+    assert world_command(["render", "--family", family, "--seed", str(seed), "-o", clip]) == 0
+    frames, fps = read_video(clip)
+    assert frames.shape == (17, 256, 256, 3)
+    expect = captions.parse(sample(family, seed).caption)
+    found = detectors.judge(detectors.read(frames, family, expect or {}, fps))
+    assert found.passed, found.errors
 
 
 def test_inspect_prints_a_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
