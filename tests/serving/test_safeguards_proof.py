@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -47,6 +48,27 @@ def without_fence(fleet: Fleet) -> str:
     return "completed twice, and the video that was published is gone"
 
 
+def without_fence_no_cancel(fleet: Fleet) -> str:
+    """A job that was cancelled while it ran goes on, and its end is written over that."""
+    fleet.pair()
+    job = fleet.create(LONG)
+    fleet.under_way(job)
+    assert fleet.http.post(f"/v1/videos/{job}/cancel").json()["error"]["code"] == "cancelled"
+    fleet.until(lambda: fleet.row(job)["status"] == "completed")
+    assert [run.how for run in fleet.runs(job)] == ["completed"]
+    return "cancelled, and completed all the same"
+
+
+def without_key(fleet: Fleet) -> str:
+    """Retries that name no Idempotency-Key are as many jobs."""
+    with ThreadPoolExecutor(10) as pool:
+        jobs = set(pool.map(lambda _: fleet.create(7), range(10)))
+    for job in jobs:
+        fleet.http.post(f"/v1/videos/{job}/cancel")
+    assert len(jobs) == 10
+    return "10 requests, 10 jobs"
+
+
 def without_sweeper(fleet: Fleet) -> str:
     """The job of an API that died between row and queue is never run."""
     fleet.pair()
@@ -71,6 +93,22 @@ def without_reaper(fleet: Fleet) -> str:
     return f"still said to be in progress after {IN_VAIN:.0f} s"
 
 
+def without_reaper_no_handing_back(fleet: Fleet) -> str:
+    """The job that a worker hands back when it is asked to stop is queued, and never run again."""
+    hasty = fleet.start_worker("hasty", "--grace", "0")
+    fleet.ready(hasty)
+    jobs = [fleet.create(LONG) for _ in range(2)]
+    handed_back = job_at(fleet, hasty)
+    hasty.signal(signal.SIGTERM)
+    assert hasty.popen.wait(60) == 0
+    (spared,) = set(jobs) - {handed_back}
+    assert fleet.finish(spared)[0]["status"] == "completed"
+    time.sleep(IN_VAIN)
+    row = fleet.row(handed_back)
+    assert (row["status"], row["attempt"], row["attempts_left"]) == (QUEUED, 1, ATTEMPTS)
+    return f"handed back, and still queued after {IN_VAIN:.0f} s"
+
+
 @contextmanager
 def off(safeguards: str, model: Path, tmp_path: Path, postgres: Postgres) -> Iterator[list[Fleet]]:
     name = f"without-{safeguards.replace(',', '-')}"
@@ -85,6 +123,8 @@ def test_without_fence_and_sweeper_jobs_are_harmed(
         for fleet in fleets:
             fleet.start_api()
         on_each(fleets, without_fence)
+        on_each(fleets, without_fence_no_cancel)
+        on_each(fleets, without_key)
         on_each(fleets, without_sweeper)
 
 
@@ -93,6 +133,7 @@ def test_without_reaper_a_job_dies_with_its_worker(
 ) -> None:
     with off("reaper", proof_model, tmp_path, postgres) as fleets:
         on_each(fleets, without_reaper)
+        on_each(fleets, without_reaper_no_handing_back)
 
 
 def worker_of(fleet: Fleet) -> int:
