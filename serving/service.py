@@ -109,8 +109,8 @@ class Service:
 
     def remix(self, video_id: str, asked: RemixVideo, caller: Caller) -> Video:
         """Queue a job that starts from a completed video and keeps its settings but the prompt."""
+        known = {model["name"] for model in self.models()}  # refuses before a file is open
         row, source = self._source(video_id, "video_id")
-        known = {model["name"] for model in self.models()}
         kept = {name: row["request"][name] for name in INHERITED & set(row["request"])}
         fields = kept | asked.model_dump(exclude_unset=True)
         fields |= {"video": {"id": video_id}, "fps": row["resolved"]["fps"]}

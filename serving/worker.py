@@ -57,6 +57,8 @@ PROGRESS_SECONDS = 0.05
 """Between two writes of how far a job is: whoever writes keeps others waiting, on SQLite all."""
 BROKEN = 70
 """A worker's exit status (sysexits.h, EX_SOFTWARE) where another process may do better."""
+UNEXPLAINED = "generation_failed", "model_unavailable"
+"""Codes of failures whose reason is for the log alone: it may name files of this machine."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _STAGES = {"text": (0, 2), "denoise": (2, 94), "decode": (94, 97), "encode": (97, 99)}
@@ -141,7 +143,7 @@ class Worker:
         except Exception as error:
             code, message = diagnose(error)
             # A refusal may quote the prompt, which is none of the log's business.
-            trace = error if code == "generation_failed" else None
+            trace = error if code in UNEXPLAINED else None
             log.warning("%s attempt %d failed: %s", row["id"], row["attempt"], code, exc_info=trace)
             self._insist(lambda: self._store.fail(row, code, message))
             if torch.cuda.is_available():
@@ -299,7 +301,7 @@ def diagnose(error: Exception) -> tuple[str, str]:
         message = "The device ran out of memory; ask for a smaller size or fewer seconds."
         return "out_of_memory", message
     if isinstance(error, CheckpointError):
-        return "model_unavailable", f"The model cannot be opened: {error}."
+        return "model_unavailable", "The model cannot be opened; the service's log says why."
     if number in FULL:
         return "storage_full", "The service has no room left to store the video."
     return "generation_failed", f"The video could not be made ({type(error).__name__})."

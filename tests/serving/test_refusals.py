@@ -16,8 +16,8 @@ import sqlalchemy as sa
 
 from serving.schema import ListVideos
 from serving.service import Service
-from serving.tables import workers
-from tests.serving.idle import TINY, finish, idle_service, served
+from serving.tables import models, workers
+from tests.serving.idle import TINY, finish, idle_service, publish, served
 
 NPM = Path(__file__).parent / "npm"
 PROMPT = "a cat"
@@ -332,6 +332,30 @@ def test_a_service_without_a_worker_is_not_ready_but_takes_jobs(
         then = connection.scalar(sa.select(workers.c.heartbeat_at))
         connection.execute(sa.update(workers).values(heartbeat_at=0.0))
     check_error(api.get("/readyz"), 503, "no_worker")
-    assert api.post("/v1/videos", json={"prompt": PROMPT, "user": "early"}).is_success
+    early = api.post("/v1/videos", json={"prompt": PROMPT, "user": "early"})
+    assert early.is_success and early.json()["eta_seconds"] is None
     with service.store.transaction() as connection:
         connection.execute(sa.update(workers).values(heartbeat_at=then))
+
+
+def test_before_the_first_worker_everything_is_asked_to_come_again(tmp_path: Path) -> None:
+    """With 503 and `retry-after`, which the openai client obeys; what is there can be looked at."""
+    with idle_service(tmp_path) as service, served(service) as api:
+        made = api.post("/v1/videos", json={"prompt": PROMPT}).json()["id"]
+        finish(service, made, (NPM / "clip.mp4").read_bytes())
+        with service.store.transaction() as connection:
+            for table in (models, workers):
+                connection.execute(sa.delete(table))
+        body = {"prompt": PROMPT, "video": {"id": made}}
+        asked = [api.get("/readyz"), api.post(f"/v1/videos/{made}/remix", json={"prompt": PROMPT})]
+        asked += [api.post(f"/v1/videos/{name}", json=body) for name in ("edits", "extensions")]
+        asked += [api.post(f"/v1/videos{name}", json={"prompt": PROMPT}) for name in ("", "/sync")]
+        for answer in asked:
+            message = check_error(answer, 503, "model_loading")
+            assert message == "The model is still being loaded."
+            assert answer.headers["retry-after"] == "1"
+        assert api.get("/v1/models").json()["data"] == []
+        assert api.get(f"/v1/videos/{made}").json()["status"] == "completed"
+        publish(service.store, TINY)
+        assert api.get("/readyz").is_success
+        assert api.post("/v1/videos", json={"prompt": PROMPT}).is_success

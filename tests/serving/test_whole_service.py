@@ -4,6 +4,7 @@ where the operator wants them. What it answers was made by real worker processes
 """
 
 import re
+import shutil
 import unicodedata
 import zipfile
 from collections.abc import Iterator
@@ -39,17 +40,25 @@ LONG = 1000
 
 @pytest.fixture(scope="module")
 def catalogue(checkpoint: Path, able: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three models: `tiny`, the default, with a LoRA; `able`, which extends; `cog`, diffusers'."""
+    """`tiny`, the default, with a LoRA; `able`, which extends; `cog`, a pipeline of diffusers; and
+    two whose weights are cut short, which nobody knows before they are asked for.
+    """
     folder = tmp_path_factory.mktemp("catalogue")
     write_lora(checkpoint, folder / "loras" / "ink.safetensors", 1)
     torch.manual_seed(0)
     FAMILIES["cog"]().save_pretrained(folder / "cog")
+    for name, source in (("hollow", checkpoint), ("hollow-cog", folder / "cog")):
+        shutil.copytree(source, folder / name)
+        weights = folder / name / "transformer" / "diffusion_pytorch_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:5000])
     limits = {"sizes": ["64x64", "96x96"], "num_frames": [17, 9]}
     small = {"sizes": ["32x16"], "num_frames": [5], "fps": 8}
     models: list[dict[str, Any]] = [
         {"name": "tiny", "path": str(checkpoint), "default": True, "loras": "./loras"},
         {"name": "able", "path": str(able), "aliases": ["longer"]},
         {"name": "cog", "path": "./cog", "limits": small, "defaults": {"num_inference_steps": 3}},
+        {"name": "hollow", "path": "./hollow"},
+        {"name": "hollow-cog", "path": "./hollow-cog", "limits": small},
     ]
     for model in models:
         told = yaml.safe_dump({"limits": limits, **model})
@@ -105,9 +114,9 @@ def refusal(response: httpx.Response, code: str, param: str) -> str:
 
 def test_every_model_of_the_folder_is_served_and_the_default_first(whole: Served) -> None:
     models = whole.api.get("/v1/models").json()["data"]
-    assert [model["id"] for model in models] == ["tiny", "able", "cog"]
+    assert [model["id"] for model in models] == ["tiny", "able", "cog", "hollow-cog", "hollow"]
     assert "sora-2" in models[0]["aliases"] and models[1]["aliases"] == ["longer"]
-    assert [model["loras"] for model in models] == [["ink"], [], []]
+    assert [model["loras"] for model in models] == [["ink"], [], [], [], []]
     assert {model["memory"]["limit"] for model in models} == {5_650_000}
     assert models[2]["capabilities"] == ["text"]
 
@@ -139,6 +148,19 @@ def test_models_make_room_for_one_another_and_come_back_as_they_were(whole: Serv
     assert "tiny makes room for cog" in whole.log.read_text()
     again = [content(whole, make(whole), "thumbnail") for _ in range(2)]
     assert again == [before] * 2
+
+
+@pytest.mark.parametrize(("name", "size"), [("hollow", "64x64"), ("hollow-cog", "32x16")])
+def test_a_model_that_is_found_bad_when_it_is_asked_for_fails_that_job_alone(
+    whole: Served, name: str, size: str
+) -> None:
+    job = whole.create(PROMPT, model=name, size=size)["id"]
+    failed, done = whole.finish(job), make(whole)
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "model_unavailable")
+    assert failed["error"]["message"] == "The model cannot be opened; the service's log says why."
+    assert f"{name}/transformer/diffusion_pytorch_model.safetensors" in whole.log.read_text()
+    assert done["status"] == "completed" and len(workers_of(whole.process.pid)) == 2
+    assert whole.api.get(f"/v1/videos/{job}/content").status_code == 404
 
 
 def test_two_workers_run_two_jobs_at_once(whole: Served) -> None:

@@ -20,7 +20,7 @@ import torch
 
 import serving.worker
 from model.host import Host
-from model.pipeline import VideoPipeline
+from model.pipeline import CheckpointError, VideoPipeline
 from model.video import write_mp4
 from serving import leases
 from serving.catalog import Entry, Rewriter, entries
@@ -138,6 +138,7 @@ def test_frames_are_encoded_while_others_are_decoded_and_the_file_is_the_same(
         (RuntimeError("/secret"), "generation_failed", "(RuntimeError)"),
         (ZeroDivisionError("/secret/path"), "generation_failed", "(ZeroDivisionError)"),
         (ValueError("/secret/path"), "generation_failed", "(ValueError)"),
+        (CheckpointError("/secret/path"), "model_unavailable", "the service's log says why"),
     ],
 )
 def test_an_error_fails_the_job_and_not_the_worker(
