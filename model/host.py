@@ -89,7 +89,8 @@ class Host:
     Args:
         models: the first is the default.
         device: CUDA where there is one, else the CPU.
-        memory_limit: bytes of the device that may be used; None: what is free now.
+        memory_limit: bytes of the device that may be used; None: its share of what is free now.
+        sharing: how many processes share the device.
         compiled: whether networks are compiled, and made to before a checkpoint is given out.
     """
 
@@ -99,10 +100,11 @@ class Host:
         device: str | torch.device | None = None,
         memory_limit: int | None = None,
         compiled: bool = False,
+        sharing: int = 1,
     ) -> None:
         self._compiled = compiled
         self._device = Placement.of(device).device
-        self._limit = memory_limit or _free_memory(self._device)
+        self._limit = memory_limit or _free_memory(self._device) // sharing
         self._lock = threading.Lock()
         self._open: OrderedDict[str, Pipeline] = OrderedDict()
         self._known = {model.name: self._describe(model) for model in models}

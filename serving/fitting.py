@@ -2,6 +2,7 @@
 refused with that.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -59,6 +60,15 @@ def fit(
     length = "shots" if shots else "num_frames"
     param = length if "num_frames" in _lowered(shapes, within[0]) else "size"
     raise ApiError(f"{problem}; lower {advice}.", param=param, code="insufficient_memory")
+
+
+def room(model: Description) -> float:
+    """How many times over the device has what the model takes by default; inf if not known."""
+    memory = model.get("memory")
+    if memory is None or memory["limit"] is None:
+        return math.inf
+    usual = Shape(*parse_size(model["sizes"][0]), model["num_frames"][0])
+    return memory["limit"] / peak(memory, usual)
 
 
 def _lowered(shapes: Sequence[Shape], others: Sequence[Shape]) -> set[str]:

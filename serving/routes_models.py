@@ -25,7 +25,7 @@ router = APIRouter(tags=["Service"])
 @router.get("/v1/models")
 def list_models(parts: Parts) -> ModelPage:
     """What is served, the default first."""
-    entries = [_entry(row) for row in parts.store.models()]
+    entries = [_entry(row) for row in parts.served()]
     if entries:
         entries[0].aliases.extend(ALIASES)
     return ModelPage(data=entries)

@@ -37,7 +37,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 def page(request: Request, parts: Whole) -> HTMLResponse:
     """What this is, for a person with a browser."""
-    rows = parts.store.models()
+    rows = parts.served()
     model = rows[0]["description"]["name"] if rows else "one that is still being loaded"
     known = rows[0]["description"]["examples"] if rows else None
     examples: list[str] = known or ["A cat walks along a wall in the evening sun"]

@@ -171,7 +171,7 @@ def _announce(
             return
         time.sleep(0.05)
         with contextlib.suppress(*UNAVAILABLE):
-            model = next((row["name"] for row in service.store.models()), None)
+            model = next((row["name"] for row in service.served()), None)
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(announcement.format(url=url, model=model), flush=True)

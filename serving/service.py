@@ -85,7 +85,7 @@ class Service:
         # SQLite gives its lock to whoever asks at the right moment, and in a crowd some never do.
         sqlite = store.engine.dialect.name == "sqlite"
         self._one_by_one = threading.Lock() if sqlite else nullcontext()
-        self._standings = Standings(store, lease)
+        self._lease, self._standings = lease, Standings(store, lease)
         self.metrics = Metrics(store, lease)
         self._key: Key | None = None
 
@@ -364,9 +364,13 @@ class Service:
                 message = f"video must be {error}."
                 raise ApiError(message, param="video", code=error.code) from None
 
+    def served(self) -> Sequence[Row]:
+        """What is served, as `Store.models`."""
+        return self.store.models(self._lease)
+
     def models(self) -> Sequence[Description]:
         """What is served, the default first. Raises ApiError 503 until a worker is ready."""
-        described = [row["description"] for row in self.store.models()]
+        described = [row["description"] for row in self.served()]
         if not described:
             message, headers = "The model is still being loaded.", {"retry-after": "1"}
             raise ApiError(message, code="model_loading", status=503, headers=headers)

@@ -60,7 +60,10 @@ class Settings:
         "serve worker",
     )
     memory_limit: float | None = _setting(
-        None, "GB of a device that models may take; what is free if not given", "serve worker", gt=0
+        None,
+        "GB of a device that a worker's models may take; its share of what is free if not given",
+        "serve worker",
+        gt=0,
     )
     device: str | None = _setting(
         None,

@@ -61,7 +61,9 @@ def run(settings: Settings, slot: str, index: int = 0) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number))
     try:
-        _work(settings, slot, settings.device or next_device(index), asked)
+        # Those of one `serve` know of each other; others have to be told by --memory-limit.
+        devices = [settings.device or next_device(i) for i in range(settings.workers)]
+        _work(settings, slot, devices[index], devices.count(devices[index]), asked)
     except (CannotOpen, CatalogError) as error:
         raise CannotWork(f"The model cannot be loaded: {error}", UNUSABLE_MODEL) from None
     except CannotSign as error:
@@ -72,7 +74,7 @@ def run(settings: Settings, slot: str, index: int = 0) -> None:
         raise CannotWork(f"The database cannot be used: {reason(error)}", NOT_NOW) from None
 
 
-def _work(settings: Settings, slot: str, device: str, asked: Sequence[int]) -> None:
+def _work(settings: Settings, slot: str, device: str, sharing: int, asked: Sequence[int]) -> None:
     store = Store(settings.database_url, settings.retention)
     JobQueue.create_tables(settings.database_url)
     store.create_tables()
@@ -86,7 +88,7 @@ def _work(settings: Settings, slot: str, device: str, asked: Sequence[int]) -> N
         settings.signing_key,
         settings.prompt_in_manifest,
     )
-    host = open_host(served, device, settings.memory_limit, settings.compile)
+    host = open_host(served, device, settings.memory_limit, settings.compile, sharing)
     limits = settings.step_timeout, provenance, settings.visible_mark
     worker = Worker(host, served, store, files, slot, *limits)
     described = zip(host.descriptions(), served, strict=True)

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateColumn
 
 from serving import tallies
-from serving.database import begin_alone, connect
+from serving.database import begin_alone, connect, now
+from serving.fitting import room
 from serving.safeguards import FENCE
 from serving.tables import (
     ATTEMPTS,
@@ -196,23 +197,28 @@ class Store:
 
     # What the workers publish of themselves; they write it through `serving.leases`.
 
-    def models(self) -> list[Row]:
-        """What is served, the default first, each as the worker seen last describes it.
+    def models(self, lease: float) -> list[Row]:
+        """What is served, the default first, each as the worker with least room describes it.
 
-        With that worker's `heartbeat_at` and `started_at`, 0 if it is gone: it is believed until
-        another takes its slot, so that jobs can be queued while it restarts.
+        Any of those that were heard within `lease` seconds may take a job. Where there is none, the
+        one seen last is believed until another takes its slot, so that jobs can be queued while it
+        restarts. With that worker's `heartbeat_at` and `started_at`, 0 if it is gone.
         """
         seen = sa.func.coalesce(workers.c.heartbeat_at, 0.0).label("heartbeat_at")
         since = sa.func.coalesce(workers.c.started_at, 0.0).label("started_at")
         same = models.c.executor == workers.c.executor
-        query = sa.select(models, seen, since).outerjoin(workers, same)
-        latest: dict[str, Row] = {}
+        found: dict[str, list[Row]] = {}
         with self.engine.connect() as connection:
+            heard = (seen > now(connection) - lease).label("heard")
+            query = sa.select(models, seen, since, heard).outerjoin(workers, same)
             for row in connection.execute(
                 query.order_by(models.c.position, seen.desc())
             ).mappings():
-                latest.setdefault(row["name"], dict(row))
-        return list(latest.values())
+                found.setdefault(row["name"], []).append(dict(row))
+        return [
+            min([row for row in rows if row["heard"]] or rows[:1], key=_room)
+            for rows in found.values()
+        ]
 
     def _failure(self, code: str, message: str) -> dict[str, Any]:
         error = {"code": code, "message": message}
@@ -261,6 +267,10 @@ def _held_by(row: Row) -> sa.ColumnElement[bool]:
     latest = videos.c.attempt == row["attempt"]
     running: sa.ColumnElement[bool] = videos.c.status == IN_PROGRESS
     return sa.and_(mine, latest, running)
+
+
+def _room(row: Row) -> float:
+    return room(row["description"])
 
 
 def event_id(video_id: str) -> str:

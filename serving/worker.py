@@ -375,10 +375,11 @@ def open_host(
     device: str,
     memory_limit: float | None = None,
     compiled: bool = False,
+    sharing: int = 1,
 ) -> Host:
     """Describe what is served, and open the default, so that what is wrong is known at once.
 
-    memory_limit: GB of the device; None: what is free. compiled: as in `Host`.
+    memory_limit: GB of the device; None: a share of what is free. compiled, sharing: as in `Host`.
 
     Raises:
         CannotOpen: if a checkpoint cannot be described, or the default not be opened.
@@ -386,7 +387,7 @@ def open_host(
     limit = None if memory_limit is None else int(memory_limit * 1e9)
     try:
         models = [ServedModel(**entry.served()) for entry in served]
-        host = Host(models, device, limit, compiled)
+        host = Host(models, device, limit, compiled, sharing)
         host.open(served[0].name)
     except CheckpointError as error:
         raise CannotOpen(str(error)) from None

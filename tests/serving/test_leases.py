@@ -99,15 +99,15 @@ def test_what_is_served_is_known_until_its_worker_is_long_gone(store: Store) -> 
     for each, names in ((here, ["first", "second"]), (there, ["first"])):
         each.take()
         each.publish([{"name": name, "by": each.incarnation} for name in names])
-    assert [row["name"] for row in store.models()] == ["first", "second"]
+    assert [row["name"] for row in store.models(15)] == ["first", "second"]
     here.leave()  # the other describes the first one now
-    assert [row["description"]["by"] for row in store.models()] == [
+    assert [row["description"]["by"] for row in store.models(15)] == [
         there.incarnation,
         here.incarnation,
     ]
     purge(store.engine)
-    assert [row["name"] for row in store.models()] == ["first"]
+    assert [row["name"] for row in store.models(15)] == ["first"]
     evict(store.engine, "there")
-    assert [row["heartbeat_at"] for row in store.models()] == [0.0]
+    assert [row["heartbeat_at"] for row in store.models(15)] == [0.0]
     forget(store.engine, ["there"])
-    assert store.models() == []
+    assert store.models(15) == []

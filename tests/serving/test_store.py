@@ -112,7 +112,7 @@ def test_the_tables_of_an_earlier_version_are_brought_up_to_date(tmp_path: Path)
         store.create_tables()
     row = store.get("v")
     assert row and (row["status"], row["priority"], row["inputs"]) == ("completed", "normal", {})
-    assert store.models() == []
+    assert store.models(15) == []
     assert store.start(insert(store, "w"), "worker-0")
     store.close()
 
