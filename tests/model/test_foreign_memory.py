@@ -4,6 +4,7 @@ Compared are the bytes of the tensors that a real request has alive at a time, a
 the parts that it calls: all of them, or under offloading the largest network or layer of a stage.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any, cast, get_args
 
 import pytest
 import torch
-from diffusers import LTXPipeline
+from diffusers import LTXPipeline, LTXVideoTransformer3DModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import nn
@@ -21,6 +22,7 @@ import model.foreign
 from model.description import Memory
 from model.foreign import ForeignPipeline
 from model.foreign_description import describe_foreign
+from model.foreign_memory import token_side
 from model.memory import PeakMemory, weight_bytes
 from model.pipeline import GenerationRequest, Progress
 from model.placement import Offload, Placement
@@ -127,3 +129,25 @@ def test_a_lora_is_counted_with_its_weights_and_what_its_layers_make(
     with_it, without = (by_stage(each, "ltx")["denoise"] for each in (adapted, memory))
     print(f"{with_it / 1e6:.2f} of {real / 1e6:.2f} MB, {without / 1e6:.2f} without")
     assert abs(with_it / real - 1) <= 0.15 < 1 - without / real
+
+
+def test_a_pipeline_that_looks_at_values_is_told_by_its_width(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """14 widths of 16 numbers of 4 bytes a token."""
+    forward = LTXVideoTransformer3DModel.forward
+
+    def looking(self: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        assert hidden_states.sum().item() != 0
+        return forward(self, hidden_states, *args, **kwargs)
+
+    monkeypatch.setattr(LTXVideoTransformer3DModel, "forward", looking)
+    caplog.set_level(logging.INFO, "kinetograph.memory")
+    description, networks = describe_foreign(folder("ltx"), CPU, told("ltx"))
+    assert "ltx: its memory is told by its width alone (RuntimeError)" in caplog.text
+    assert description.memory is not None
+    weights = float(sum(map(weight_bytes, networks.values())))
+    stages = description.memory.stages
+    side = token_side(ForeignPipeline.open(folder("ltx"), CPU, told("ltx")).pipeline)
+    assert stages["denoise"] == (weights, 0.0, 14 * 16 * 4 / side**2)
+    assert stages["text"] == (weights, 0.0, 0.0) and stages["decode"][2] > 0
