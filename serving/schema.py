@@ -9,19 +9,25 @@ from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     model_validator,
 )
 
 from serving.errors import not_supported
 from serving.fields import Fields, option
-from serving.values import Decimal, Prompt, Shot, Text, as_list, as_object
-
-LONGEST_URL = 30_000_000
-"""Characters of a data URL; more than a body may have."""
+from serving.values import (
+    LONGEST_URL,
+    Decimal,
+    ImageReference,
+    Prompt,
+    Shot,
+    Text,
+    VideoAddress,
+    VideoReference,
+    as_list,
+    as_object,
+)
 
 
 def _image_reference(value: Any) -> Any:
@@ -37,43 +43,6 @@ def _image_reference(value: Any) -> Any:
 def _lora_name(value: Any) -> Any:
     value = as_object(value)
     return value["name"] if isinstance(value, Mapping) and set(value) == {"name"} else value
-
-
-class ImageReference(BaseModel):
-    """An image within the request, or on the web."""
-
-    model_config = ConfigDict(extra="forbid")
-    image_url: str = option(
-        ...,
-        "The image itself, or where it is.",
-        "a base64 data URL of a PNG, JPEG or WebP image, or its https address",
-        "data:image/png;base64,iVBORw0KGgo=",
-        max_length=LONGEST_URL,
-        pattern=r"(?i)^(data:|https?://)",
-    )
-
-
-class VideoAddress(BaseModel):
-    """A video within the request, or on the web."""
-
-    model_config = ConfigDict(extra="forbid")
-    video_url: str = option(
-        ...,
-        "The video itself, or where it is.",
-        "a base64 data URL of an MP4 or WebM video, or its https address",
-        "https://example.com/clip.mp4",
-        max_length=LONGEST_URL,
-        pattern=r"(?i)^(data:|https?://)",
-    )
-
-
-class VideoReference(BaseModel):
-    """A video that this service has made."""
-
-    model_config = ConfigDict(extra="forbid")
-    id: str = option(
-        ..., "Which video.", "the id of a completed video", "video_0a1b2c3d", max_length=200
-    )
 
 
 class Prompted(Fields):

@@ -42,13 +42,12 @@ from serving.schema import (
     ListVideos,
     RemixVideo,
     VerifyVideo,
-    VideoAddress,
-    VideoReference,
 )
 from serving.standing import Standings
 from serving.store import Store
 from serving.tables import COMPLETED, Row
 from serving.uploads import Input, SourceVideo, fetched, read_made, read_upload
+from serving.values import VideoAddress, VideoReference
 from serving.webhooks import Secrets
 
 INHERITED = {

@@ -9,8 +9,8 @@ from serving.fitting import fit
 from serving.models import choose, draft, freedom
 from serving.models import resolve as resolve_one
 from serving.resolved import Description, Resolved
-from serving.schema import CreateVideo, ImageReference
-from serving.values import Shot
+from serving.schema import CreateVideo
+from serving.values import ImageReference, Shot
 
 HERE = ImageReference(image_url="data:")
 """Stands for the picture that a shot goes on from, which there is not yet."""

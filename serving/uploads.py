@@ -22,7 +22,7 @@ from serving.egress import Egress, Failed, Forbidden
 from serving.errors import ApiError
 from serving.intake import Unfit
 from serving.intake.jail import JAIL
-from serving.schema import ImageReference, VideoAddress
+from serving.values import ImageReference, VideoAddress
 
 LARGEST_IMAGE, LARGEST_VIDEO = 20 << 20, 256 << 20
 """Bytes of a file."""

@@ -1,4 +1,4 @@
-"""Kinds of values in a request: texts, numbers as texts, and JSON within a string."""
+"""Kinds of values in a request: texts, numbers as texts, JSON within a string, files elsewhere."""
 
 import json
 import unicodedata
@@ -56,6 +56,47 @@ def as_list(value: Any) -> Any:
 Text = Annotated[str, Field(max_length=32_000), AfterValidator(_clean_text)]
 Prompt = Annotated[Text, Field(min_length=1), AfterValidator(_filled)]
 Decimal = Annotated[str | None, BeforeValidator(_number_as_text), AfterValidator(_positive)]
+
+
+LONGEST_URL = 30_000_000
+"""Characters of a data URL; more than a body may have."""
+
+
+class ImageReference(BaseModel):
+    """An image within the request, or on the web."""
+
+    model_config = ConfigDict(extra="forbid")
+    image_url: str = option(
+        ...,
+        "The image itself, or where it is.",
+        "a base64 data URL of a PNG, JPEG or WebP image, or its https address",
+        "data:image/png;base64,iVBORw0KGgo=",
+        max_length=LONGEST_URL,
+        pattern=r"(?i)^(data:|https?://)",
+    )
+
+
+class VideoAddress(BaseModel):
+    """A video within the request, or on the web."""
+
+    model_config = ConfigDict(extra="forbid")
+    video_url: str = option(
+        ...,
+        "The video itself, or where it is.",
+        "a base64 data URL of an MP4 or WebM video, or its https address",
+        "https://example.com/clip.mp4",
+        max_length=LONGEST_URL,
+        pattern=r"(?i)^(data:|https?://)",
+    )
+
+
+class VideoReference(BaseModel):
+    """A video that this service has made."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: str = option(
+        ..., "Which video.", "the id of a completed video", "video_0a1b2c3d", max_length=200
+    )
 
 
 class Shot(BaseModel):
