@@ -201,7 +201,8 @@ def step(bench: Bench, name: str) -> Iterator[Row]:
         if mode == "compiled":
             compile_blocks(bench, ours)
             compile_blocks(bench, theirs)
-        schedule.kept.clear()
+        for kept in (schedule.kept, *(prompt.kept for prompt in prompts)):
+            kept.clear()  # it is of one layout
         apart = [float((a - b).float().norm() / b.float().norm())
                  for a, b in zip(our_step(), their_step(), strict=True)]  # fmt: skip
         found = bench.seconds(ours=our_step, theirs=their_step)

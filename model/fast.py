@@ -29,7 +29,7 @@ def prepare_for_inference(
     """Lay a network out for sampling: without gradients, saving and adapters.
 
     Weights are moved, not copied: afterwards they take no more memory. `restore` puts them back bit
-    by bit.
+    by bit. What a prompt or a schedule keeps is of one layout, and not for another.
 
     Args:
         device: where it will compute; None: where it is.
