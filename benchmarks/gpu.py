@@ -166,9 +166,11 @@ def networks(bench: Bench, size: Size) -> tuple[Any, Any]:
     return ours, theirs
 
 
-def compile_blocks(bench: Bench, network: Any) -> None:
-    """Compile every block; in a dry run traced only."""
-    for block in network.blocks:
+def compile_blocks(bench: Bench, *networks: Any) -> None:
+    """Compile every block, after forgetting all other graphs: there are only so many of one
+    function. In a dry run they are traced only."""
+    torch.compiler.reset()
+    for block in (block for network in networks for block in network.blocks):
         block.compile(backend="eager" if bench.dry else "inductor")
 
 
@@ -199,10 +201,10 @@ def step(bench: Bench, name: str) -> Iterator[Row]:
     for mode in ("eager", "compiled"):
         prepare_for_inference(ours, compiled=mode == "compiled")
         if mode == "compiled":
-            compile_blocks(bench, ours)
-            compile_blocks(bench, theirs)
-        for kept in (schedule.kept, *(prompt.kept for prompt in prompts)):
-            kept.clear()  # it is of one layout
+            compile_blocks(bench, ours, theirs)
+        schedule.kept.clear()  # it is of one layout
+        for prompt in prompts:
+            prompt.kept.clear()
         apart = [float((a - b).float().norm() / b.float().norm())
                  for a, b in zip(our_step(), their_step(), strict=True)]  # fmt: skip
         found = bench.seconds(ours=our_step, theirs=their_step)

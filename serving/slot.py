@@ -119,7 +119,10 @@ def _exit(status: int, why: str) -> None:
 def main() -> None:
     """Run the worker that `serving.supervisor` asks for on standard input."""
     with open(0, "rb", buffering=0, closefd=False) as orders:
-        told = json.loads(orders.readline())
+        line = orders.readline()
+    if not line:
+        return  # whoever was to give them is gone
+    told = json.loads(line)
     _in_background(lambda: _beat(told["pulse"]))
     _in_background(_leave_with_parent)
     try:

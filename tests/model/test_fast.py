@@ -199,6 +199,7 @@ def test_what_is_found_of_a_short_text_is_not_projected(length: int, products: i
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
 def test_it_compiles_to_the_same_answer() -> None:
     """By torch's tracing, without its code generation, which is slow; no block breaks the graph."""
+    torch.compiler.reset()
     network, values = build(), asked({}, known=True)
     truth = plain(network, values)
     prepare_for_inference(network, compiled=True)

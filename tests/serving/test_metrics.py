@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,7 +207,11 @@ def test_a_request_has_one_id_from_its_answer_to_the_worker_and_one_trace(
     with logs.about(request_id=row["request_id"]), span("make_video", row["trace"]):
         logging.getLogger("kinetograph.worker").info("begins")
     assert lines[-1]["request_id"] == request_id and lines[-1]["event"] == "begins"
-    asked, made = exporter.get_finished_spans()
+    deadline = time.monotonic() + 10
+    while len(exporter.get_finished_spans()) < 2:  # a request's ends after its answer has gone out
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    asked, made = sorted(exporter.get_finished_spans(), key=lambda span: span.parent is not None)
     assert asked.context and made.parent and made.context
     assert made.parent.span_id == asked.context.span_id
     assert made.context.trace_id == asked.context.trace_id

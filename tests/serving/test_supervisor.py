@@ -1,5 +1,7 @@
 """A worker that stands still is killed and followed by another; a slow start is no standstill."""
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -51,3 +53,10 @@ def test_a_worker_that_stands_still_is_killed_and_another_started(
     first, second = map(float, (tmp_path / "born").read_text().split())
     # Beats for 0.2 s, silence of 1.3 s, and half a second until another is started.
     assert second - first > 0.2 + 1.3 + 0.4 and not gave_up.is_set()
+
+
+def test_a_worker_whose_service_is_gone_before_it_is_told_what_to_do_leaves_quietly() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "serving.slot"], input=b"", capture_output=True, timeout=60
+    )
+    assert (told.returncode, told.stderr) == (0, b"")

@@ -188,11 +188,12 @@ def test_pictures_are_dropped_and_what_is_none_is_refused(page: Page, studio: Se
     expect(page.locator("#zone-wrong")).to_contain_text("<b>notes</b>.txt cannot be used here")
     drop(page, "first_frame", "red", (255, 0, 0))
     drop(page, "last_frame", "blue", (0, 0, 255))
-    ask(page, "a ball")
-    card(page, "a ball")
-    frames = iio.imread(content(studio, "a ball"), extension=".mp4", plugin="pyav")
+    prompt = "a ball beside a ball"  # no other card has it
+    ask(page, prompt)
+    card(page, prompt)
+    frames = iio.imread(content(studio, prompt), extension=".mp4", plugin="pyav")
     # Given frames pass through an autoencoder of random weights: their place is what is tested.
-    row = studio.data / "videos" / str(video(studio, "a ball")["id"]) / "inputs"
+    row = studio.data / "videos" / str(video(studio, prompt)["id"]) / "inputs"
     assert len(frames) == 9
     assert {path.name for path in row.iterdir()} == {"first_frame.png", "last_frame.png"}
     assert iio.imread(row / "last_frame.png")[0, 0].tolist() == [0, 0, 255]
