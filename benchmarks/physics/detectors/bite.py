@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 
 from benchmarks.physics.detectors.clip import Floats
 from benchmarks.physics.detectors.haze import CLEAR
@@ -42,8 +43,7 @@ class Food:
 def watch(reading: Reading, eater: str, food: str) -> Food | None:
     """Follow the food pixel by pixel; None where it is never seen whole."""
     thing, body = reading.parts[food], reading.parts[eater].mask > 0.25
-    near = ndimage.binary_dilation(body, _BALL)
-    alone = np.flatnonzero(thing.seen & ~(near & (thing.mask > 0.5)).any((1, 2)))
+    near, alone = apart(reading, eater, food)
     if len(alone) == 0:
         return None
     start = alone[: max(1, int((alone < alone[0] + 4).sum()))]
@@ -57,6 +57,13 @@ def watch(reading: Reading, eater: str, food: str) -> Food | None:
         covered = body & (reading.stage.contrast > HALF * strength(reading.stage, body))
         least = 0.5
     return Food(whole, whole & (thing.mask > 0.6), whole & (thing.mask < least) & ~covered, near)
+
+
+def apart(reading: Reading, eater: str, food: str) -> tuple[Mask, NDArray[np.intp]]:
+    """What the eater reaches `(T, H, W)`, and the frames in which it reaches none of the food."""
+    thing, body = reading.parts[food], reading.parts[eater].mask > 0.25
+    near = ndimage.binary_dilation(body, _BALL)
+    return near, np.flatnonzero(thing.seen & ~(near & (thing.mask > 0.5)).any((1, 2)))
 
 
 def bites(reading: Reading, eater: str = "monster", food: str = "cookie") -> Findings:
@@ -83,16 +90,31 @@ def bites(reading: Reading, eater: str = "monster", food: str = "cookie") -> Fin
 
 
 def grown(reading: Reading, eater: str, food: str) -> Findings:
-    """O3: by what share the food is larger than it was, and the eater's change of area as the
-    logarithm of a ratio; a smear is larger than either."""
+    """O3: by what share the food, out of the eater's reach, is larger than it was with its bites
+    filled, and the eater's change of area as the logarithm of a ratio; a smear is larger."""
     body, meal = reading.parts[eater], reading.parts[food]
     whole = visible(body)
     if reading.haze > CLEAR or len(whole) < 3:
         return {}
-    start = float(np.median(meal.area[meal.seen][:3]))
-    found = {"O3.food": worst(meal.area / start - 1.0)}
     size = np.abs(np.log(body.area[whole] / np.median(body.area[whole])))
-    return {**found, "O3.eater": worst(size, whole)}
+    found = {"O3.eater": worst(size, whole)}
+    _, alone = apart(reading, eater, food)
+    if len(alone) == 0:
+        return found
+    # What grows back in a bite is B2's.
+    start = float(np.median([meal.area[t] / solidity(meal.mask[t] > 0.5) for t in alone[:3]]))
+    return {"O3.food": worst(meal.area[alone] / start - 1.0, alone), **found}
+
+
+def solidity(mask: Mask) -> float:
+    """Share of a mask's convex hull that is within it; 1 of one that has no hull."""
+    points = np.argwhere(mask)
+    if len(points) < 3 or np.ptp(points, axis=0).min() == 0:
+        return 1.0
+    hull = ConvexHull(points).equations
+    grid = np.argwhere(np.ones_like(mask))
+    within = (grid @ hull[:, :2].T + hull[:, 2] < 1e-6).all(1)
+    return float(len(points) / within.sum())
 
 
 def counted(reading: Reading, lost: Floats) -> Findings:

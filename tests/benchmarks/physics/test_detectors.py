@@ -236,6 +236,12 @@ def test_right_clips_that_were_accused_pass(family: str, seed: int) -> None:
     assert judge(read(render(scene), family, expect)).passed
 
 
+@pytest.mark.parametrize("seed", [20003, 20020, 20021])
+def test_a_bite_that_closes_is_healed_and_not_grown(seed: int) -> None:
+    errors = verdict(corruptions.corrupt(sample("bite", seed), "reversed")).errors
+    assert errors["B1"] > 1 >= errors["O3"], errors
+
+
 def test_a_wall_hides_what_it_covers_and_no_more() -> None:
     """Half of a disc is free with its middle at the wall's edge, all of it two radii away; 1.5
     pixels of the edge are the wall's, hence the shift."""
