@@ -20,7 +20,8 @@ class Context(NamedTuple):
     Attributes:
         text: `(M, d)`, and `text_segments` its lengths.
         image: `(S, d)`, and `image_segments` its lengths.
-        repeats: of how many equal rows the last of each clip's text stands for all.
+        log_counts: log of how often each key of a clip's text is there, `(M / clips,)` fp32; None:
+            once each.
         kept: what one block made of this context, keys and values as a rule, once it has; None: it
             is not kept.
     """
@@ -29,7 +30,7 @@ class Context(NamedTuple):
     text_segments: Segments
     image: Tensor | None = None
     image_segments: Segments | None = None
-    repeats: int = 1
+    log_counts: Tensor | None = None
     kept: list[Tensor] | None = None
 
     def joined(self) -> Context:
@@ -67,18 +68,10 @@ class Context(NamedTuple):
         repeats = min(repeats, length)
         kept = length - repeats + 1
         text = self.text.unflatten(0, (-1, length))[:, :kept].flatten(0, 1)
+        counts = text.new_zeros(kept, dtype=torch.float32)
+        counts[-1] = math.log(repeats)
         segments = Segments.even(len(self.text_segments), kept)
-        return self._replace(text=text, text_segments=segments, repeats=repeats)
-
-    def log_counts(self) -> Tensor | None:
-        """Log of how often each key of a clip's text is there, `(M / clips,)`; None: once each."""
-        if self.repeats == 1:
-            return None
-        length = self.text_segments.common_length
-        assert length is not None
-        counts = self.text.new_zeros(length, dtype=torch.float32)
-        counts[-1] = math.log(self.repeats)
-        return counts
+        return self._replace(text=text, text_segments=segments, log_counts=counts)
 
 
 class Prompt:

@@ -4,13 +4,14 @@ What a layout changes: queries, keys and values of self-attention come of one pr
 compiled, the rows of queries and keys are so ordered that what rotary embedding turns together lies
 in two halves of a head; on a CPU linear layers are oneDNN's, their weights in the order in which it
 reads them, the feed-forward's GELU is within its product, attention over many bf16 keys goes by
-chunks, and of a short text the values are projected, once, not what is found of them. What the
-steps of a video share (`model.context`) needs no layout.
+chunks, and, where it is not compiled, of a short text the values are projected, once, not what is
+found of them. What the steps of a video share (`model.context`) needs no layout.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +40,12 @@ def prepare_for_inference(
     blocks: Any = network.blocks
     for block in blocks:
         block.attn1 = FusedAttention(block.attn1, halves=compiled or not on_cpu)
+        if on_cpu and not compiled:
+            block.attn2 = FoldedAttention(block.attn2)
+        if on_cpu and torch.backends.mkldnn.is_available():
+            _pack(block)
         if compiled:
             block.compile()
-        elif on_cpu:
-            block.attn2 = FoldedAttention(block.attn2)
-            if torch.backends.mkldnn.is_available():
-                _pack(block)
     if on_cpu:
         _leave_file(network)
 
@@ -147,8 +148,8 @@ class FoldedAttention(nn.Module):
         rms = torch.linalg.vecdot(q, q).div_(q.shape[1]).add_(attention.norm_q.eps).rsqrt_()
         q = q.mul_(rms[:, None]).unflatten(0, (len(k), -1))
         logits = (k @ q.mT).unflatten(1, (attention.heads, -1))
-        if (counts := context.log_counts()) is not None:
-            logits += counts[:, None]
+        if context.log_counts is not None:
+            logits += context.log_counts[:, None]
         weights = logits.softmax(2).flatten(1, 2)  # a softmax over neighbours takes 20 times longer
         out: Tensor = weights.mT @ v
         return out.flatten(0, 1).type_as(x)
@@ -181,6 +182,9 @@ class PackedLinear(nn.Module):
         self.packed = _frozen(packed)
         self.activation = ("gelu", "tanh") if isinstance(module, GELU) else ("none", "")
         self.linear.register_parameter("weight", None)
+        # A tensor: the compiler would make a graph for every number that it finds in a module.
+        self.handle = torch.tensor(id(self), device="cpu")
+        _PACKED[id(self)] = self
 
     @property
     def linear(self) -> nn.Linear:
@@ -202,10 +206,30 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., dim_in)` to `(..., dim_out)`."""
+        if torch.compiler.is_compiling():
+            return packed_linear(x, self.linear.bias, self.handle)
+        return self.multiply(x)
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """What `forward` gives."""
         name, form = self.activation
         product = torch.ops.mkldnn._linear_pointwise
         out: Tensor = product(x, self.packed, self.linear.bias, name, [], form)
         return out
+
+
+_PACKED: WeakValueDictionary[int, PackedLinear] = WeakValueDictionary()
+
+
+@torch.library.custom_op("kinetograph::packed_linear", mutates_args=())
+def packed_linear(x: Tensor, bias: Tensor, handle: Tensor) -> Tensor:
+    """The `PackedLinear` of a handle, which a graph can hold where it cannot hold the weight."""
+    return _PACKED[int(handle)].multiply(x)
+
+
+@packed_linear.register_fake
+def _(x: Tensor, bias: Tensor, handle: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:-1], len(bias))
 
 
 def _frozen(x: Tensor) -> nn.Parameter:

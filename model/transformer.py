@@ -98,11 +98,10 @@ class CrossAttention(Attention):
     def look(self, q: Tensor, segments: Segments, context: Context) -> Tensor:
         """Queries `(N, heads, head_dim)` to what they find, in the same shape."""
         k, v, *of_image = self._seen(context)
-        counts = context.log_counts()
-        if counts is None:
+        if context.log_counts is None:
             out = self.attend(q, k, v, segments, context.text_segments)
         else:
-            out = attend_counted(q, k, v, segments, context.text_segments, counts)
+            out = attend_counted(q, k, v, segments, context.text_segments, context.log_counts)
         if of_image and context.image_segments is not None:
             k, v = of_image
             out = out + self.attend(q, k, v, segments, context.image_segments)
@@ -305,7 +304,8 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin
         """A context for every block, which keeps the keys and values that it makes of it."""
         if self not in prompt.kept:
             context = self._read_batch(prompt.text, prompt.image, batch)
-            if prompt.repeats > 1 and self.blocks[0]._compiled_call_impl is None:  # or a graph each
+            compiled = self.blocks[0]._compiled_call_impl is not None
+            if prompt.repeats > 1 and not (compiled and prompt.text.is_cuda):
                 context = context.collapsed(prompt.repeats)
             prompt.kept[self] = [context._replace(kept=[]) for _ in self.blocks]
         return prompt.kept[self]

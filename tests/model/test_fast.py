@@ -13,11 +13,12 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 from model.components import Components
 from model.conditions import Conditions, reference_tokens
 from model.context import Prompt, Schedule
-from model.fast import is_prepared, prepare_for_inference, restore
+from model.fast import PackedLinear, is_prepared, prepare_for_inference, restore
 from model.memory import weight_bytes
 from model.placement import Placement
 from model.request import ResolvedRequest
@@ -206,6 +207,26 @@ def test_it_compiles_to_the_same_answer() -> None:
     for block in network.blocks:
         block.compile(backend="eager", fullgraph=True)
     assert error(shared(network, values), truth) <= FP32
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
+def test_compiled_blocks_take_prompts_of_any_length() -> None:
+    """The graphs of a first prompt, and those for any length that a second one has made."""
+    torch.compiler.reset()
+    network = build()
+    prompts = [asked({}, length=12, padding=padding) for padding in (5, 3, 8, 2, 7)]
+    truths = [plain(network, values) for values in prompts]
+    prepare_for_inference(network, compiled=True)
+    assert any(isinstance(module, PackedLinear) for module in network.modules())
+    counter = CompileCounter()
+    for block in network.blocks:
+        block.compile(backend=counter, fullgraph=True)
+    graphs = []
+    for values, truth in zip(prompts, truths, strict=True):
+        assert error(shared(network, values), truth) <= FP32
+        graphs.append(counter.frame_count)
+    assert graphs == [2, 4, 4, 4, 4]  # of the first step, which makes keys and values, and the rest
 
 
 def test_both_passes_of_guidance_at_once_are_those_one_by_one(
