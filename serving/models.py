@@ -170,7 +170,9 @@ def _size(
     """(width, height) of the render and the factor by which the file enlarges it."""
     native = [parse_size(size) for size in model["sizes"]]
     offers = {size: (*size, 1) for size in native}
-    offers |= {(w * s, h * s): (w, h, s) for w, h in native if (s := enlargement(w, h)) > 1}
+    for width, height in native:  # what it draws itself comes before what would be enlarged
+        scale = enlargement(width, height)
+        offers.setdefault((width * scale, height * scale), (width, height, scale))
     asked, field = _asked_size(request)
     if asked is None:
         return (*native[0], enlargement(*native[0]))

@@ -31,8 +31,8 @@ function sizes(model) {
   return model.sizes.flatMap((size) => {
     const [width, height] = size.split("x").map(Number);
     const same = [size, size];
-    if (Math.max(width, height) >= SMALL) return [same];
     const large = `${width * ENLARGE}x${height * ENLARGE}`;
+    if (Math.max(width, height) >= SMALL || model.sizes.includes(large)) return [same];
     return [[large, t("size.enlarged", large, size)], same];
   });
 }

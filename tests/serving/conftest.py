@@ -148,7 +148,7 @@ def proof_model(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("proof") / "tiny"
     shutil.copytree(checkpoint, folder)
     index = json.loads((folder / "model_index.json").read_text())
-    index["limits"]["sizes"] += ["512x512", "256x256"]
+    index["limits"]["sizes"] += ["256x256"]
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
 

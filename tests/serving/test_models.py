@@ -71,6 +71,13 @@ def test_native_sizes_and_their_eightfold_are_made_as_asked(
     assert asked(width=width, height=height, model=name).size == size
 
 
+def test_what_a_model_draws_itself_is_not_enlarged_from_a_stamp() -> None:
+    both: Description = {**TOY, "sizes": ["64x64", "512x512"]}
+    made = asked(both, size="512x512")
+    assert (made.rendered_size, made.scale) == ("512x512", 1)
+    assert asked(both, size="64x64").scale == 1
+
+
 @pytest.mark.parametrize("name", [None, *ALIASES])
 @pytest.mark.parametrize(
     ("size", "resolved"), [("1280x720", "768x384"), ("720x1280", "512x512"), ("65x64", "512x512")]
