@@ -16,6 +16,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from serving.jobs import JobQueue
 from serving.tables import ATTEMPTS, IN_PROGRESS, QUEUED, videos
 from tests.serving.fleet import Fleet, Process, Run, Scenario, both, on_each
 from tests.serving.postgres import Postgres
@@ -133,19 +134,6 @@ def worker_frozen(fleet: Fleet) -> str:
 
 
 @contextmanager
-def queue_stalled(fleet: Fleet) -> Iterator[None]:
-    """Hold up whoever adds to the queue, as a slow disk would; rows of videos go through."""
-    if fleet.database:  # an engine of its own: those of a service may not stand still
-        engine = sa.create_engine(fleet.store.engine.url)
-        with engine.begin() as connection:
-            connection.execute(sa.text("LOCK dbos.workflow_status IN EXCLUSIVE MODE"))
-            yield
-        return engine.dispose()
-    with writers_stalled(fleet, "INSERT ON workflow_status"):
-        yield
-
-
-@contextmanager
 def writers_stalled(fleet: Fleet, what: str) -> Iterator[None]:
     """Hold up whoever does that to SQLite, such as INSERT ON videos, in the middle of its write."""
     count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000000)"
@@ -160,23 +148,34 @@ def writers_stalled(fleet: Fleet, what: str) -> Iterator[None]:
             connection.execute("DROP VIEW slow")
 
 
+def stopped_after_the_row(fleet: Fleet) -> str:
+    """Stop the API between a job's row and the queue; give the job's id.
+
+    The moment lasts a millisecond or so; where it was missed, that is tried with another job.
+    """
+    assert fleet.api
+    queue, pool = JobQueue(fleet.store.engine), ThreadPoolExecutor(1)
+    for _ in range(200):
+        key = f"cut-off-{time.time()}"
+        pool.submit(fleet.create, 10, **{"Idempotency-Key": key})
+        known = sa.select(videos.c.id).where(videos.c.idempotency_key.endswith(key))
+        with fleet.store.engine.connect() as connection:
+            while (job := connection.scalar(known)) is None:
+                pass
+        fleet.api.send_signal(signal.SIGSTOP)
+        if fleet.writable() and queue.settled([job]) and fleet.row(job)["status"] == QUEUED:
+            queue.close()
+            pool.shutdown(wait=False)  # its request is answered once the API goes on
+            return str(job)
+        fleet.api.send_signal(signal.SIGCONT)
+    raise AssertionError("every job was in the queue before the API could be stopped")
+
+
 def stranded_by_the_api(fleet: Fleet) -> str:
     """Have the API killed between insert and enqueue; give the id of the job."""
-    key = {"Idempotency-Key": f"stranded-{time.time()}"}
+    job = stopped_after_the_row(fleet)
     assert fleet.api
-    with queue_stalled(fleet), ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(fleet.create, 10, **key)
-        known = sa.select(videos.c.id).where(videos.c.idempotency_key.endswith(key.popitem()[1]))
-
-        def inserted() -> list[str]:
-            with fleet.store.engine.connect() as connection:
-                return list(connection.scalars(known))
-
-        fleet.until(lambda: bool(inserted()))
-        time.sleep(0.2)  # to be within the queue's statement, not just before it
-        (job,) = inserted()
-        fleet.api.kill()
-        assert isinstance(answer.exception(), httpx.TransportError)
+    fleet.api.kill()
     fleet.api.wait()
     assert fleet.row(job)["status"] == QUEUED
     return job
@@ -275,15 +274,21 @@ def out_of_memory(fleet: Fleet) -> str:
     return f"failed with {failed['error']['code']}; the next 3 of 3 completed, no worker died"
 
 
-def disk_full(fleet: Fleet) -> str:
-    """No file may grow beyond what fits all but the large video."""
-    fleet.pair()
-    large = fleet.create(1, LARGE)
-    worker = begun(fleet, large)
+@contextmanager
+def full_disk(fleet: Fleet, worker: Process) -> Iterator[None]:
+    """No file of a worker may grow beyond what fits all but the large video."""
     if not fleet.database:  # its log must fit, too
         with sqlite3.connect(fleet.data / "kinetograph.db", timeout=60) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with limited([worker], resource.RLIMIT_FSIZE, lambda _: MEGABYTE):
+        yield
+
+
+def disk_full(fleet: Fleet) -> str:
+    """A video for which there is no room fails, and the next one, for which there is, does not."""
+    fleet.pair()
+    large = fleet.create(1, LARGE)
+    with full_disk(fleet, begun(fleet, large)):
         (failed,) = fleet.finish(large)
         assert failed["error"] and failed["error"]["code"] == "storage_full"
         (done,) = fleet.finish(fleet.create(5))
@@ -292,16 +297,52 @@ def disk_full(fleet: Fleet) -> str:
     return f"failed with {failed['error']['code']}, nothing left behind; a small video completed"
 
 
-def database_away(away: Callable[[Fleet], AbstractContextManager[None]]) -> Scenario:
+Away = Callable[[Fleet], AbstractContextManager[None]]
+
+
+def away_from(postgres: Postgres) -> Away:
+    """How the database of a fleet is taken away, and given back at the end."""
+
+    @contextmanager
+    def away(fleet: Fleet) -> Iterator[None]:
+        if fleet.database:
+            postgres.stop()
+        else:
+            connection = sqlite3.connect(fleet.data / "kinetograph.db", timeout=60)
+            connection.isolation_level = None
+            connection.execute("BEGIN EXCLUSIVE")
+        try:
+            yield
+        finally:
+            if fleet.database:
+                postgres.start()
+            else:
+                connection.close()
+
+    return away
+
+
+@contextmanager
+def away_after_the_row(fleet: Fleet, away: Away) -> Iterator[str]:
+    """Take the database away between a job's row and the queue; give the job's id."""
+    job = stopped_after_the_row(fleet)
+    assert fleet.api
+    with away(fleet):
+        fleet.api.send_signal(signal.SIGCONT)
+        yield job
+
+
+def database_away(away: Away) -> Scenario:
     def database_gone(fleet: Fleet) -> str:
-        """For 20 s in the middle of a job."""
+        """For 20 s in the middle of a job, and from another before that is in the queue."""
         fleet.pair()
-        running, waiting = fleet.create(LONG), [fleet.create(5) for _ in range(3)]
+        running, waiting = fleet.create(4 * LONG), [fleet.create(5) for _ in range(3)]
         fleet.under_way(running)
         key = {"Idempotency-Key": f"away-{time.time()}"}
         body = {"prompt": "a red ball is dropped and bounces", "num_inference_steps": 5}
-        refusals, gone_at = [], time.monotonic()
-        with away(fleet):
+        refusals: list[httpx.Response] = []
+        with away_after_the_row(fleet, away) as cut_off:
+            gone_at = time.monotonic()
             while time.monotonic() < gone_at + 12:  # none may wait until the database is back
                 refusals.append(fleet.http.post("/v1/videos", json=body, headers=key))
                 time.sleep(1)
@@ -311,10 +352,10 @@ def database_away(away: Callable[[Fleet], AbstractContextManager[None]]) -> Scen
         assert all(int(answer.headers["retry-after"]) > 0 for answer in refusals)
         assert fleet.http.post("/v1/videos", json=body, headers=key).status_code == 200
         again = fleet.http.post("/v1/videos", json=body, headers=key).json()["id"]
-        rows = fleet.finish(running, *waiting, again)
-        assert [(row["status"], row["attempt"]) for row in rows] == [("completed", 1)] * 5
+        rows = fleet.finish(running, *waiting, cut_off, again)
+        assert [(row["status"], row["attempt"]) for row in rows] == [("completed", 1)] * 6
         spent = time.monotonic() - back
-        return f"{len(refusals)} x 503; 5 of 5 jobs completed once, {spent:.1f} s after its return"
+        return f"{len(refusals)} x 503; 6 of 6 jobs completed once, {spent:.1f} s after its return"
 
     return database_gone
 
@@ -353,20 +394,5 @@ def asked_to_stop(fleet: Fleet) -> str:
     ids=lambda scenario: scenario.__name__,
 )
 def test_nothing_is_lost(fleets: list[Fleet], postgres: Postgres, scenario: Scenario) -> None:
-    @contextmanager
-    def away(fleet: Fleet) -> Iterator[None]:
-        if fleet.database:
-            postgres.stop()
-        else:
-            connection = sqlite3.connect(fleet.data / "kinetograph.db", timeout=60)
-            connection.isolation_level = None
-            connection.execute("BEGIN EXCLUSIVE")
-        try:
-            yield
-        finally:
-            if fleet.database:
-                postgres.start()
-            else:
-                connection.close()
-
-    on_each(fleets, database_away(away) if scenario is database_away else scenario)
+    chosen = database_away(away_from(postgres)) if scenario is database_away else scenario
+    on_each(fleets, chosen)

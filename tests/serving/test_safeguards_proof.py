@@ -10,12 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from serving.tables import ATTEMPTS, IN_PROGRESS, QUEUED
+from serving.database import PATIENCE_SECONDS
+from serving.tables import ATTEMPTS, FAILED, IN_PROGRESS, QUEUED
 from tests.serving.conftest import EXAMPLES, workers_of
-from tests.serving.fleet import Fleet, both, on_each
+from tests.serving.fleet import Fleet, Scenario, both, on_each
 from tests.serving.postgres import Postgres
 from tests.serving.test_durability_proof import (
+    LARGE,
     LONG,
+    Away,
+    away_after_the_row,
+    away_from,
+    full_disk,
     job_at,
     stranded_by_the_api,
     writers_stalled,
@@ -48,6 +54,26 @@ def without_fence(fleet: Fleet) -> str:
     return "completed twice, and the video that was published is gone"
 
 
+def without_fence_full_disk(fleet: Fleet) -> str:
+    """A late attempt that finds no room has the job fail that another has completed."""
+    pair = fleet.pair()
+    job = fleet.create(6, LARGE)
+    frozen = fleet.under_way(job, step=1)
+    (other,) = (worker for worker in pair if worker is not frozen)
+    fleet.freeze(frozen)
+    fleet.until(lambda: fleet.row(job)["owner"] == other.slot)
+    (row,) = fleet.finish(job)
+    assert (row["status"], row["attempt"]) == ("completed", 2)
+    with full_disk(fleet, frozen):
+        frozen.signal(signal.SIGCONT)
+        fleet.until(lambda: fleet.row(job)["status"] == FAILED)
+    late = fleet.row(job)["error"]
+    assert late and late["code"] == "storage_full"
+    assert fleet.files(job) == ["2.jpg", "2.mp4", "2.webp"]
+    assert fleet.http.get(f"/v1/videos/{job}/content").status_code != 200
+    return "failed with storage_full, though its video is whole"
+
+
 def without_fence_no_cancel(fleet: Fleet) -> str:
     """A job that was cancelled while it ran goes on, and its end is written over that."""
     fleet.pair()
@@ -76,6 +102,19 @@ def without_sweeper(fleet: Fleet) -> str:
     time.sleep(IN_VAIN)
     assert fleet.row(job)["status"] == QUEUED and fleet.runs(job) == []
     return f"still queued after {IN_VAIN:.0f} s"
+
+
+def without_sweeper_cut_off(away: Away) -> Scenario:
+    def without_sweeper_cut_off(fleet: Fleet) -> str:
+        """The job whose database went away between row and queue is never run."""
+        fleet.pair()
+        with away_after_the_row(fleet, away) as job:
+            time.sleep(2 * PATIENCE_SECONDS)  # the API gives up by then
+        time.sleep(IN_VAIN)
+        assert fleet.row(job)["status"] == QUEUED and fleet.runs(job) == []
+        return f"still queued {IN_VAIN:.0f} s after the database's return"
+
+    return without_sweeper_cut_off
 
 
 def without_reaper(fleet: Fleet) -> str:
@@ -125,7 +164,11 @@ def test_without_fence_and_sweeper_jobs_are_harmed(
         on_each(fleets, without_fence)
         on_each(fleets, without_fence_no_cancel)
         on_each(fleets, without_key)
+        on_each(fleets, without_fence_full_disk)
         on_each(fleets, without_sweeper)
+        for fleet in fleets:
+            fleet.start_api()
+        on_each(fleets, without_sweeper_cut_off(away_from(postgres)))
 
 
 def test_without_reaper_a_job_dies_with_its_worker(
@@ -163,6 +206,19 @@ def killed_thrice(fleet: Fleet) -> str:
     assert (failed["error"]["code"], failed["attempt"]) == ("worker_crashed", ATTEMPTS)
     assert (done["status"], done["attempt"], fleet.files(job)) == ("completed", 1, [])
     return f"failed with {failed['error']['code']} after {ATTEMPTS} attempts; the next completed"
+
+
+def killed_in_vain(fleet: Fleet) -> str:
+    """Without a reaper the job whose worker was killed for its memory never fails either."""
+    fleet.start_api("serve", "--model", str(fleet.checkpoint))
+    job, behind = fleet.create(6 * LONG), fleet.create(5)
+    fleet.until(lambda: fleet.row(job)["step"] >= 5)
+    os.kill(worker_of(fleet), signal.SIGKILL)
+    assert fleet.finish(behind)[0]["status"] == "completed"
+    time.sleep(IN_VAIN)
+    row = fleet.row(job)
+    assert (row["status"], row["attempt"], row["error"]) == (IN_PROGRESS, 1, None)
+    return f"still said to be in progress {IN_VAIN:.0f} s after a job behind it was completed"
 
 
 def step_hung(fleet: Fleet) -> str:
@@ -209,6 +265,13 @@ def stood_still(fleet: Fleet) -> str:
     (row,) = fleet.finish(job)
     assert (row["status"], row["attempt"]) == ("completed", 2)
     return f"killed after {killed:.1f} s, meanwhile {meanwhile}; completed at the second attempt"
+
+
+def test_without_reaper_a_service_gives_no_verdict(
+    proof_model: Path, tmp_path: Path, postgres: Postgres
+) -> None:
+    with both("unreaped", proof_model, tmp_path, postgres, LEASE, "reaper") as fleets:
+        on_each(fleets, killed_in_vain)
 
 
 def test_a_service_restarts_a_worker_that_dies_or_hangs(
