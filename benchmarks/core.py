@@ -30,7 +30,7 @@ from diffusers.utils import export_to_video
 from scipy.stats import bootstrap
 from torch import Tensor
 
-from benchmarks.environment import environment
+from benchmarks.environment import environment, write_results
 from model.autoencoder import VideoAutoencoder
 from model.components import Components
 from model.conditions import Conditions
@@ -313,8 +313,7 @@ def main() -> None:
                 missed = row.bar is not None and row.ratio_low < row.bar
                 print(*vars(row).values(), "missed" * missed, sep="\t", flush=True)
             if options.output:
-                report = json.dumps({"environment": told, "rows": found}, indent=1)
-                options.output.write_text(report + "\n")
+                write_results(options.output, told, found)
     if options.json:
         print(json.dumps(found))
 

@@ -1,6 +1,6 @@
 """Clips a second from files to latents in memory, beside a plain PyAV loop and HF datasets.
 
-    python -m benchmarks.data [--json]
+    python -m benchmarks.data [--json] [-o docs/results/data.json]
 
 Makes some videos and goes through them in one run, turn and turn about. `decode` counts frames a
 second in one process: ours (every frame with its time, upright, in sRGB), a plain loop over PyAV
@@ -32,7 +32,7 @@ import datasets
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from benchmarks.environment import environment
+from benchmarks.environment import environment, write_results
 from model.video import write_mp4
 from training.data.cache import LatentDataset, mapped
 from training.data.decode import Video
@@ -247,11 +247,13 @@ def main() -> None:
     """Measure, and print a row for each stage."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON list, for programs")
+    parser.add_argument("-o", "--output", type=Path, help="a JSON file of environment and rows")
     arguments = parser.parse_args()
-    rows = measure(Size())
+    told, rows = environment("av"), measure(Size())
+    if arguments.output:
+        write_results(arguments.output, told, rows)
     if arguments.json:
-        print(json.dumps({**environment(), "av": av.__version__, "rows": rows}, indent=2))
-        return
+        return print(json.dumps(rows))
     for row in rows:
         print(*(f"{name} {value}" for name, value in row.items()), sep="\t")
 

@@ -1,6 +1,6 @@
 """How the service bears load: the price of a POST, a burst of jobs, and memory.
 
-    python -m benchmarks.service --json -o docs/results/service.json
+    python -m benchmarks.service [--json] [-o docs/results/service.json]
 
 Starts services of its own, in temporary folders, with a tiny model of random weights. Every row has
 case, n, p50_ms, p95_ms, lost, rss_mb:
@@ -15,7 +15,6 @@ worker@N     the worker after N of those jobs, and after 1,000 more; the times a
 import argparse
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -37,6 +35,7 @@ import sqlalchemy as sa
 from dbos import DBOSClient
 
 from benchmarks.checkpoint import EXAMPLES, write_tiny
+from benchmarks.environment import environment, write_results
 from serving.store import Store
 from serving.tables import videos
 
@@ -252,22 +251,6 @@ def megabytes(process: psutil.Process) -> float:
     return round(process.memory_info().rss / 1e6, 1)
 
 
-def conditions() -> dict[str, Any]:
-    """Return what the figures must be quoted with: commit, versions, hardware, load."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    known = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = [line.split(": ")[1] for line in known.splitlines() if line.startswith("model name")]
-    return {
-        "commit": git.stdout.strip(),
-        "versions": {name: version(name) for name in ("dbos", "fastapi", "sqlalchemy", "torch")},
-        "python": platform.python_version(),
-        "cpu": f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores",
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "system": platform.platform(),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
-    }
-
-
 def measure(quick: bool) -> list[Case]:
     """Every case, or with `quick` the same on a small scale."""
     with tempfile.TemporaryDirectory() as folder:
@@ -285,21 +268,16 @@ def main() -> None:
     """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    parser.add_argument("--json", action="store_true", help="one JSON list, for programs")
     parser.add_argument("--quick", action="store_true", help="the same on a small scale")
-    parser.add_argument("--note", help="what else is to be known of the machine at that time")
-    parser.add_argument("-o", "--output", type=Path, help="JSON file to write as well")
+    parser.add_argument("-o", "--output", type=Path, help="a JSON file of environment and rows")
     options = parser.parse_args()
-    before = conditions() | ({"note": options.note} if options.note else {})
+    told = environment("dbos", "fastapi", "sqlalchemy")
     rows = [asdict(row) for row in measure(options.quick)]
-    report = json.dumps({"conditions": before, "rows": rows}, indent=2)
     if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        part = options.output.with_name(f".{options.output.name}.part")
-        part.write_text(report + "\n")
-        os.replace(part, options.output)
+        write_results(options.output, told, rows)
     if options.json:
-        return print(report)
+        return print(json.dumps(rows))
     print(*rows[0], sep="\t")
     for row in rows:
         print(*row.values(), sep="\t")

@@ -1,6 +1,6 @@
 """Tokens a second of a training step, beside the same loop around diffusers' network.
 
-    python -m benchmarks.train_step [--json]
+    python -m benchmarks.train_step [--json] [-o docs/results/train_step.json]
 
 Both start from the same weights and train on the same clips in one run, turn and turn about: x_t
 and t in, velocity out, loss, backward, clipping, AdamW. Ours packs the clips of a batch, whatever
@@ -31,6 +31,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from torch.utils.checkpoint import checkpoint
 
+from benchmarks.environment import environment, write_results
 from benchmarks.packing import MIXES, sizes
 from model.attention import backend
 from model.flow import TIMESTEP_SCALE, interpolate, velocity
@@ -235,13 +236,16 @@ def main() -> None:
     """Measure and print a row a case."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON list, for programs")
+    parser.add_argument("-o", "--output", type=Path, help="a JSON file of environment and rows")
     parser.add_argument("--cases", type=Path, default=CASES, help="a YAML file of cases")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     cases = yaml.safe_load(options.cases.read_text())
-    found = []
+    told, found = environment(), []
     for row in rows(cases, device):
         found.append(row)
+        if options.output:
+            write_results(options.output, told, found)
         if not options.json:
             print(*(f"{name} {value}" for name, value in row.items()), sep="\t", flush=True)
     if options.json:

@@ -48,13 +48,12 @@ def test_a_figure_that_is_off_by_its_last_digit_is_found(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("file", sorted({file for _, file, _ in FIGURE.findall(PAGE)}))
 def test_a_results_file_says_what_it_was_measured_with(file: str) -> None:
-    told = json.loads((DOCS / file).read_text())
-    told = told.get("environment") or told["conditions"]
+    told = json.loads((DOCS / file).read_text())["environment"]
     assert re.fullmatch(r"[0-9a-f]{40}", told["commit"]) and told["versions"]
 
 
 def test_bars_are_those_that_the_core_is_held_to() -> None:
     cases = yaml.safe_load((DOCS.parent / "benchmarks" / "core.yaml").read_text())
-    bars = {case["bar"] for part in ("loop", "pipeline") for case in cases[part] if "bar" in case}
-    shown = re.findall(r"^\|[^|]*\| (1\.\d\d) \|$", PAGE.split("## Latency")[0], re.M)
-    assert {float(bar) for bar in shown} == bars and len(shown) == 4
+    bars = [case["bar"] for part in ("loop", "pipeline") for case in cases[part] if "bar" in case]
+    shown = re.findall(r"^\|[^|]*\| (1\.\d\d) \|", PAGE.split("## A training step")[0], re.M)
+    assert sorted(map(float, shown)) == sorted(bars)

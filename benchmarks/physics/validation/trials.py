@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import Protocol
 
 import numpy as np
 
@@ -117,8 +118,18 @@ def treatments(plan: Plan, severities: dict[str, list[float]]) -> list[tuple[Tre
     return [(treatment, count) for treatment, count in out if count]
 
 
+class Known(Protocol):
+    """Where the outcomes of treatments are kept, such as a `Journal`."""
+
+    def known(self, item: tuple[Treatment, int]) -> list[Outcome] | None:
+        """Those of a treatment and the number of its clips, if they are there."""
+
+    def add(self, item: tuple[Treatment, int], outcomes: Sequence[Outcome]) -> None:
+        """Keep those of a treatment."""
+
+
 def run(
-    work: Sequence[tuple[Treatment, int]], first_seed: int, processes: int
+    work: Sequence[tuple[Treatment, int]], first_seed: int, processes: int, journal: Known
 ) -> Iterator[Outcome]:
     """The outcomes of all clips, in the order of the work.
 
@@ -126,8 +137,14 @@ def run(
     scene, as crossed legs a cat with two, goes on to the next.
     """
     os.environ["OMP_NUM_THREADS"] = "1"  # the processes share the cores, not threads
+    left = [item for item in work if journal.known(item) is None]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        for outcomes in pool.map(_batch, [(item, first_seed) for item in work], chunksize=4):
+        fresh = pool.map(_batch, [(item, first_seed) for item in left], chunksize=4)
+        for item in work:
+            outcomes = journal.known(item)
+            if outcomes is None:
+                outcomes = next(fresh)
+                journal.add(item, outcomes)
             yield from outcomes
 
 

@@ -3,7 +3,6 @@
 import argparse
 import json
 import platform
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from benchmarks.physics.detectors.thresholds import digest
 from benchmarks.physics.validation import gates as bounds
 from benchmarks.physics.validation.gates import Gate
+from benchmarks.physics.validation.journal import Journal
 from benchmarks.physics.validation.nuisances import ROUND_TRIP
 from benchmarks.physics.validation.statistics import (
     Breaks,
@@ -58,14 +58,14 @@ def command(args: argparse.Namespace) -> int:
     if args.families:
         work = [item for item in work if item[0].family in args.families]
     print(f"{sum(count for _, count in work):,} clips at most, seeds from {first}", flush=True)
-    start = time.monotonic()
-    report = summarise(run(work, first, args.processes), args.quick)
+    with Journal(args.out / "outcomes.jsonl", first) as journal:
+        report = summarise(run(work, first, args.processes, journal), args.quick)
     report |= {
         "schema": 1,
         "quick": args.quick,
         "first_seed": first,
         "thresholds_sha256": digest(),
-        "seconds": round(time.monotonic() - start, 1),
+        "seconds": round(journal.seconds, 1),
         "machine": f"{platform.machine()}, numpy {np.__version__}",
     }
     write(report, args.out)
