@@ -207,7 +207,8 @@ class PackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(..., dim_in)` to `(..., dim_out)`."""
         if torch.compiler.is_compiling():
-            return packed_linear(x, self.linear.bias, self.handle)
+            compiled: Tensor = packed_linear(x, self.linear.bias, self.handle)
+            return compiled
         return self.multiply(x)
 
     def multiply(self, x: Tensor) -> Tensor:

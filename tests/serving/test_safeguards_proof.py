@@ -57,8 +57,8 @@ def without_fence(fleet: Fleet) -> str:
 def without_fence_full_disk(fleet: Fleet) -> str:
     """A late attempt that finds no room has the job fail that another has completed."""
     pair = fleet.pair()
-    job = fleet.create(6, LARGE)
-    frozen = fleet.under_way(job, step=1)
+    job = fleet.create(4 * LONG, LARGE)
+    frozen = fleet.under_way(job)
     (other,) = (worker for worker in pair if worker is not frozen)
     fleet.freeze(frozen)
     fleet.until(lambda: fleet.row(job)["owner"] == other.slot)
