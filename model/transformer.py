@@ -305,7 +305,8 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin
         if self not in prompt.kept:
             context = self._read_batch(prompt.text, prompt.image, batch)
             compiled = self.blocks[0]._compiled_call_impl is not None
-            if prompt.repeats > 1 and not (compiled and prompt.text.is_cuda):
+            # Compiled, all prompts alike: one that fills its rows would have graphs of its own.
+            if not prompt.text.is_cuda if compiled else prompt.repeats > 1:
                 context = context.collapsed(prompt.repeats)
             prompt.kept[self] = [context._replace(kept=[]) for _ in self.blocks]
         return prompt.kept[self]
