@@ -102,7 +102,8 @@ def test_every_kind_of_row_is_measured(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[-1] for line in lines] == ["", "missed", "", ""]
     report = json.loads((tmp_path / "out.json").read_text())
-    assert {"commit", "versions", "hardware", "threads", "load"} == set(report["environment"])
+    told = {"commit", "versions", "hardware", "memory_gb", "threads", "load"}
+    assert told == set(report["environment"])
     names = ["forward small", "loop small", "decode own", "pipeline, equal text rows"]
     assert [row["case"] for row in report["rows"]] == names
     assert all(set(row) == COLUMNS and row["ratio"] > 0 for row in report["rows"])
