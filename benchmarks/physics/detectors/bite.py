@@ -15,11 +15,13 @@ from benchmarks.physics.detectors.reading import ABSENT, Finding, Findings, Read
 from benchmarks.physics.detectors.smears import HALF, strength
 
 Mask = NDArray[np.bool_]
-NEAR = 3
-"""Pixels from the eater within which it may have taken a piece."""
+NEAR, NEAR_SMEAR = 3, 5
+"""Pixels from the eater within which it may have taken a piece; a smear has no plain edge."""
 PEACE = 2
+PIECE = 0.02
+"""The least share of the whole food that is a bite."""
 TIMES = {"once": 1, "twice": 2}
-_BALL = ndimage.iterate_structure(ndimage.generate_binary_structure(2, 1), NEAR)[None]
+_CROSS = ndimage.generate_binary_structure(2, 1)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def watch(reading: Reading, eater: str, food: str) -> Food | None:
 def apart(reading: Reading, eater: str, food: str) -> tuple[Mask, NDArray[np.intp]]:
     """What the eater reaches `(T, H, W)`, and the frames in which it reaches none of the food."""
     thing, body = reading.parts[food], reading.parts[eater].mask > 0.25
-    near = ndimage.binary_dilation(body, _BALL)
+    reach = NEAR if reading.haze <= CLEAR else NEAR_SMEAR
+    near = ndimage.binary_dilation(body, ndimage.iterate_structure(_CROSS, reach)[None])
     return near, np.flatnonzero(thing.seen & ~(near & (thing.mask > 0.5)).any((1, 2)))
 
 
@@ -119,21 +122,34 @@ def solidity(mask: Mask) -> float:
 
 def counted(reading: Reading, lost: Floats) -> Findings:
     """B1: by how many the bites differ from the asked ones; a bite is a loss with peace around it:
-    `PEACE` frames in which as good as nothing goes.
+    `PEACE` frames in which as good as nothing goes. What comes back and goes again is another.
 
     `lost (T,)` is the share known to be gone: it comes to light while the eater backs away.
     """
     if "times" not in reading.expect:
         return {}
-    rise = np.diff(lost)
-    length = PEACE if reading.haze <= CLEAR else PEACE + 1  # in a smear it goes bit by bit
+    rise = np.diff(lost, prepend=0.0)
+    smeared = reading.haze > CLEAR
+    length = PEACE + 1 if smeared else PEACE  # in a smear it goes bit by bit
     calm = np.convolve(np.maximum(rise, 0.0), np.ones(length), "valid") < 0.015
     peace = np.zeros(len(rise), bool)
     for k in np.flatnonzero(calm):
         peace[k : k + length] = True
     labels, count = ndimage.label(~peace)
-    found = int((ndimage.sum_labels(rise, labels, np.arange(1, count + 1)) > 0.02).sum())
+    runs = [rise[labels == k + 1] for k in range(count)]
+    found = sum(int(run.sum() > PIECE) if smeared else rises(run) for run in runs)
     return {"B1.times": Finding(float(abs(found - TIMES[reading.expect["times"]])), len(lost) - 1)}
+
+
+def rises(steps: Floats) -> int:
+    """How often the sum of steps `(N,)` rises by more than a `PIECE` before it falls by as much."""
+    found, rising, turn = 0, False, 0.0
+    for level in np.cumsum(steps):
+        turn = max(turn, level) if rising else min(turn, level)
+        if abs(level - turn) > PIECE:
+            rising, turn = not rising, level
+            found += rising
+    return found
 
 
 def changes(seen: Food) -> tuple[Floats, Floats]:

@@ -37,14 +37,15 @@ def immutability(
             return {"O3.area": ABSENT}
         at = np.flatnonzero(whole)
         ratio, body = (compared(sizes, at) for sizes in (thing.area, thing.body))
-        ratio = np.where(ratio * body > 0, np.sign(ratio) * np.minimum(abs(ratio), abs(body)), 0.0)
+        step = worst(np.abs(common(stepped(ratio[at]), stepped(body[at]))), at)
+        ratio = common(ratio, body)
         # What the border cuts may look smaller, but never larger.
         area = np.where(whole, np.abs(ratio), np.maximum(ratio, 0.0))
         if hidden is not None:  # a little of what hides it may be taken for its own
             area = np.where(hidden, np.maximum(ratio - 0.3, 0.0), area)
         if reading.haze > CLEAR:  # a smear may make it larger for a frame
             area = ndimage.median_filter(area, 3)
-        found = {"O3.area": worst(area), "O3.colour": worst(thing.drift[at], at)}
+        found = {"O3.area": max(worst(area), step), "O3.colour": worst(thing.drift[at], at)}
         if rigid:
             width, height, fill = outline(thing)
             change = np.abs(fill[at] - np.median(fill[at]))
@@ -62,6 +63,24 @@ def compared(sizes: Floats, at: NDArray[np.int64]) -> Floats:
     """
     usual = float(np.quantile(sizes[at], 0.5, method="lower"))
     return np.asarray(np.log(np.maximum(sizes, 1.0) / max(usual, 1.0)))
+
+
+def common(whole: Floats, body: Floats) -> Floats:
+    """What two changes have in common: the smaller one, none where they are opposite."""
+    smaller = np.sign(whole) * np.minimum(np.abs(whole), np.abs(body))
+    return np.where(whole * body > 0, smaller, 0.0)
+
+
+def stepped(ratio: Floats, least: int = 3) -> Floats:
+    """By how much the median from each frame on is above the one before it, `(N,)`; 0 where fewer
+    than `least` frames are on either side.
+
+    Something that grows for good, and is seen cut in between, has no size that is usual.
+    """
+    out = np.zeros(len(ratio))
+    for k in range(least, len(ratio) - least + 1):
+        out[k] = np.median(ratio[k:]) - np.median(ratio[:k])
+    return out
 
 
 def outline(thing: Part) -> tuple[Floats, Floats, Floats]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.physics.detectors.clip import Floats
-from benchmarks.physics.detectors.motion import from_line
+from benchmarks.physics.detectors.motion import from_line, smeared
 from benchmarks.physics.detectors.permanence import away, permanence
 from benchmarks.physics.detectors.reading import (
     ABSENT,
@@ -82,7 +82,7 @@ def passage(reading: Reading, name: str = "ball", wall: str = "wall") -> Finding
     rms = float(np.sqrt((way.off**2).mean()))
     return {
         "K1.residual": worst(way.off, way.at)._replace(value=rms / length),
-        "O1.late": Finding(_late(t, path[:, 0], way.sides, right - left)),
+        "O1.late": _latest(reading, way, t, path[:, 0]),
         "K4.level": worst(off_level(thing, way.at), way.at),
         "K6.through": worst(through),
         "K6.wall": worst(np.abs(broken)),
@@ -114,6 +114,16 @@ def _under(cut: Floats) -> Floats:
     """The share of a unit disc on the near side of a line at `cut` from its middle."""
     cut = np.clip(cut, -1.0, 1.0)
     return np.asarray(0.5 + (cut * np.sqrt(1.0 - cut**2) + np.arcsin(cut)) / np.pi)
+
+
+def _latest(reading: Reading, way: Course, t: Floats, x: Floats) -> Finding:
+    """What is late behind the wall or, where no smear draws places away, between any two frames."""
+    cuts = [way.sides]
+    if not smeared(reading):
+        cuts += [t < then for then in t[1:]]
+    late = [_late(t, x, cut, way.wall[1] - way.wall[0]) for cut in cuts]
+    k = int(np.argmax(late))
+    return Finding(late[k], int(way.at[np.argmin(cuts[k])]))
 
 
 def _late(t: Floats, x: Floats, sides: NDArray[np.bool_], width: float) -> float:

@@ -222,7 +222,9 @@ def _kept(
         if want.compact:
             own = owner == k
             kept = firm(stage, own)
-            if want.looks:
+            if not want.looks:  # where nothing is firm there is nothing to have a halo
+                kept |= own & ~kept.any((1, 2), keepdims=True)
+            else:
                 plain = np.minimum(stage.contrast / np.maximum(strength(stage, own), SOLID), 1.0)
                 likeness = own * np.maximum(plain, mixed[k])
                 kept &= around(modes(likeness, want.looks.radius), likeness, want.looks.radius)
