@@ -15,7 +15,7 @@ from benchmarks.physics.detectors.reading import ABSENT, Finding, Findings, Read
 from benchmarks.physics.detectors.smears import HALF, strength
 
 Mask = NDArray[np.bool_]
-NEAR, NEAR_SMEAR = 3, 5
+NEAR, NEAR_SMEAR = 3, 4
 """Pixels from the eater within which it may have taken a piece; a smear has no plain edge."""
 PEACE = 2
 PIECE = 0.02
