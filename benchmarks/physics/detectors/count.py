@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from benchmarks.physics.detectors.clip import Floats
@@ -28,7 +29,8 @@ def items(reading: Reading, name: str) -> list[Floats]:
                 weight = mask[where]
                 area = float(weight.sum())
                 centre = ((x + 0.5) @ weight / area, (y + 0.5) @ weight / area)
-                rows.append((area, *centre, strayed(lab[where], usual)))
+                inner = ndimage.binary_erosion(where)  # an outline has a colour of its own
+                rows.append((area, *centre, strayed(lab[inner if inner.any() else where], usual)))
         out.append(np.array(rows, np.float64).reshape(-1, 4))
     return out
 

@@ -1,6 +1,7 @@
 """Which things a family has, and which laws its clips obey."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from benchmarks.physics.detectors import binding, sides, steady
 from benchmarks.physics.detectors.bite import bites
@@ -46,9 +47,9 @@ THINGS: dict[str, dict[str, Thing]] = {
     },
     "order": {"ball": BLOCK, "square": OTHER_BLOCK},
     "count": {"balls": Thing()},
-    "cat_and_ball": {"cat": FIRST, "ball": OTHER_BLOCK},
+    "cat_and_ball": {"cat": FIRST, "ball": replace(OTHER_BLOCK, thick=3)},
     "two_balls": {"ball": BLOCK, "other": OTHER_BLOCK},
-    "pour": {"cups": Thing(), "water": Thing(BLUE, scattered=True, reach=1.0)},
+    "pour": {"cups": Thing(scattered=True), "water": Thing(BLUE, scattered=True, reach=1.0)},
     "melt": {"ice": Thing(CYAN), "puddle": Thing(BLUE)},
     "sign": {},
     "lamp": {"box": Thing(slot="colour", thick=7, reach=2.5, standing=True)},
@@ -179,7 +180,7 @@ def in_order(reading: Reading) -> Findings:
         **permanence(reading, "ball", "square"),
         **immutability(reading, "ball", "square"),
         **worst_of(
-            continuity(reading, "square"),
+            continuity(reading, "square", even=True),
             continuity(reading, "ball", level=True),
         ),
         **one_fall(reading, "ball"),

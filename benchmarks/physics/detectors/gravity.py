@@ -151,16 +151,24 @@ def from_rest(t: Floats, y: Floats, fall: Fall, smeared: bool) -> float:
     What falls from rest has gone g s^2 / 2 after a time s: the root of its way grows evenly. An
     error of a way is one of its root by that over twice the root, hence the weights. It hung no
     lower than its first places. What an error of `PLACE` makes of the gravity of so few frames is
-    allowed, in a smeared clip twice that and two standard errors of the root's growth.
+    allowed; in a smeared clip two standard errors of that, by how far places stray from the fall,
+    and of the root's growth.
     """
     part = fall.flights[0]
     root = np.sqrt(np.maximum(y[part] - y[:2].min(), 0.0))
     (rate, _), spread = np.polyfit(t[part], root, 1, w=np.maximum(root, 0.1), cov=True)
     later, doubt = _later(t, y, fall)
     off = abs(float(np.log(max(2.0 * rate * abs(rate), 1e-3) / max(later, 1e-3))))
-    off -= (2.0 if smeared else 1.0) * PLACE * doubt / max(later, 1e-3)
+    error = 2.0 * max(PLACE, _noise(fall)) if smeared else PLACE
+    off -= error * doubt / max(later, 1e-3)
     off -= 4.0 * smeared * float(np.sqrt(spread[0, 0])) / max(abs(float(rate)), 1e-3)
     return max(off, 0.0)
+
+
+def _noise(fall: Fall) -> float:
+    """By how many pixels places stray from a fall: the standard error of one."""
+    rest = fall.rest[np.concatenate(fall.flights)]
+    return float(np.sqrt((rest**2).sum() / max(len(rest) - 2 * len(fall.flights) - 1, 1)))
 
 
 def _later(t: Floats, y: Floats, fall: Fall) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.stats import theilslopes
 
 from benchmarks.physics.detectors.clip import Floats
 from benchmarks.physics.detectors.parts import pieces
@@ -95,7 +96,7 @@ def tilt(seen: Water, filled: Floats) -> Finding:
         falling = (seen.share[t, seen.top - 4 : seen.top - 1, columns] > 0.2).any(0)
         calm = ~ndimage.binary_dilation(falling) & (height < np.median(height) + 2.5)
         if calm.sum() >= 5:
-            steep[t] = abs(np.degrees(np.arctan(np.polyfit(x[calm], height[calm], 1)[0])))
+            steep[t] = abs(np.degrees(np.arctan(theilslopes(height[calm], x[calm]).slope)))
     return worst(steep)
 
 

@@ -167,13 +167,23 @@ def stutter(steps: Floats) -> float:
 
 
 def shifts(t: Floats, path: Floats, few: int = 4) -> Floats:
-    """How far each place but the first of an even path `(N, 2)` and those after it are, in the mean
-    of a `few`, from where those before it say, `(N - 1,)`."""
-    rest = path - t[:, None] * from_line(t, path)[1]
+    """How far each place but the first of a path `(N, 2)`, even once it has begun, and those after
+    it are, in the mean of a `few`, from where those before it say, `(N - 1,)`."""
+    rest = path - begun(t, path)
     out = np.zeros(len(t) - 1)
     for k in range(few, len(t) - few + 1):
         out[k - 1] = np.hypot(*(rest[k : k + few].mean(0) - rest[k - few : k].mean(0)))
     return out
+
+
+def begun(t: Floats, path: Floats) -> Floats:
+    """The path `(N, D)` of something that stands, and from some time on moves evenly, that fits
+    another best; from the first frame on it may have moved."""
+    fits = []
+    for start in t[: len(t) // 2 + 1]:
+        basis = np.stack([np.ones_like(t), np.maximum(t - start, 0.0)], 1)
+        fits.append(basis @ np.linalg.lstsq(basis, path)[0])
+    return min(fits, key=lambda fit: float(((path - fit) ** 2).sum()))
 
 
 def jumps(t: Floats, path: Floats) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ Mask = NDArray[np.bool_]
 Labels = NDArray[np.int32]
 SOLID = 9.0
 """Lab distance from the scenery from which a pixel belongs to something."""
+PALE = 5.5
+"""The same where it has the colour of a known thing."""
 REACH, JOINED_REACH = 6.0, 10.0
 """Pixels from the coloured core of a thing to its farthest detail: eyes, ears, outlines; farther
 where both are of one piece, as a tail."""
@@ -46,6 +49,13 @@ FLAT[1] = True
 """Neighbours within a frame, not across frames."""
 
 
+class Place(NamedTuple):
+    """What is `near (T, H, W)` the place of a compact thing in a smeared clip, and its `doubt`."""
+
+    near: Mask
+    doubt: Floats
+
+
 @dataclass(frozen=True)
 class Part:
     """One thing: `mask (T, H, W)` in [0, 1], `area (T,)` and `centre (T, 2)` x, y in pixels.
@@ -53,7 +63,8 @@ class Part:
     `colour (T, 3)` is its commonest Lab, `body (T,)` how many pixels have it, `drift (T,)` how far
     the quarter of it that is nearest to its usual colour is from that, `copies (T,)` in how many
     separate pieces of like size it is seen, `seen (T,)` whether it is there. Where it is not,
-    centre, colour and drift are NaN.
+    centre, colour and drift are NaN. `doubt (T, 2)` is how far above and below its centre it may
+    be, in pixels, as far as a smear tells.
     """
 
     mask: Floats
@@ -64,6 +75,7 @@ class Part:
     drift: Floats
     copies: NDArray[np.int64]
     seen: Mask = field(repr=False)
+    doubt: Floats = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -91,9 +103,15 @@ class Want:
     looks: Looks | None = None
 
 
-def solid(stage: Stage) -> Mask:
-    """What stands out from the scenery and is no shadow, `(T, H, W)`; lone pixels are dropped."""
+def solid(stage: Stage, mixed: Sequence[Floats] = ()) -> Mask:
+    """What stands out from the scenery and is no shadow, `(T, H, W)`; lone pixels are dropped.
+
+    What has half of the colour of a known thing need not stand out as far: the thing itself may not
+    by much.
+    """
     out: Mask = (stage.contrast > SOLID) & ((stage.shadow == 0) | (stage.contrast > 60.0))
+    for share in mixed:
+        out |= (share > HALF) & (stage.contrast > PALE) & (stage.shadow == 0)
     out &= ndimage.uniform_filter(out.astype(np.float32), (0, 3, 3)) > 2.5 / 9.0
     return out
 
@@ -113,18 +131,18 @@ def divide(clip: Clip, stage: Stage, wanted: Mapping[str, Want]) -> tuple[dict[s
     Returns:
         The things, and `(T,)` the area that belongs to none.
     """
-    there = solid(stage)
     mixed = [blend(clip, stage, want.looks) for want in wanted.values()]
+    there = solid(stage, mixed)
     wants = list(wanted.values())
     owner = _grown(_cores(clip, stage, wants, there, mixed), there, wants)
-    near = _kept(owner, stage, wants, mixed)
+    at = _kept(owner, stage, wants, mixed)
     parts = {
-        name: part(clip, stage, owner == k, (owner == k) | (owner == NOBODY), near.get(k))
+        name: part(clip, stage, owner == k, (owner == k) | (owner == NOBODY), at.get(k))
         for k, name in enumerate(wanted)
     }
     strange = there & (owner == NOBODY)
-    if near:
-        most = max(strength(stage, owner == k).max() for k in near)
+    if at:
+        most = max(strength(stage, owner == k).max() for k in at)
         strange &= stage.contrast > HALF * most  # what is fainter is a ghost
     return parts, strange.sum((1, 2)).astype(np.float32)
 
@@ -212,9 +230,9 @@ def _far(core: Mask, elsewhere: Mask) -> Floats:
 
 def _kept(
     owner: NDArray[np.int8], stage: Stage, wants: Sequence[Want], mixed: Sequence[Floats]
-) -> dict[int, Mask]:
+) -> dict[int, Place]:
     """Take from each thing what is too thin, or a halo; where those that were looked at are."""
-    near: dict[int, Mask] = {}
+    at: dict[int, Place] = {}
     for k, want in enumerate(wants):
         if want.thick > 1:
             thin = (owner == k) & ~broad(owner == k, want.thick)
@@ -228,12 +246,12 @@ def _kept(
                 plain = np.minimum(stage.contrast / np.maximum(strength(stage, own), SOLID), 1.0)
                 likeness = own * np.maximum(plain, mixed[k])
                 kept &= around(modes(likeness, want.looks.radius), likeness, want.looks.radius)
-                spots = places(kept * likeness**2, 0.95 * want.looks.radius)
-                near[k] = within(spots, want.looks.radius + 1.0, own.shape)
+                spots, doubt = places(kept * likeness**2, 0.95 * want.looks.radius)
+                at[k] = Place(within(spots, want.looks.radius + 1.0, own.shape), doubt)
             owner[own & ~kept] = OTHER
         elif not want.scattered:
             owner[(owner == k) & (stage.contrast < FAINT * strength(stage, owner == k))] = OTHER
-    return near
+    return at
 
 
 def broad(own: Mask, thick: int) -> Mask:
@@ -246,7 +264,9 @@ def core(own: Mask, want: Want, horizon: int = 0) -> Mask:
     """Of a thing's pixels those among like neighbours, in pieces of a fair size."""
     if want.scattered:
         return own
-    thick = broad(own, want.thick) if want.standing else own  # while its eyes are yet holes in it
+    thick = broad(own, want.thick) if want.thick > 1 else own  # while its eyes are yet holes in it
+    if want.compact:  # a stripe may leave none of it as thick
+        thick |= own & ~thick.any((1, 2), keepdims=True)
     own = own & thick & (ndimage.uniform_filter(own.astype(np.float32), (0, 3, 3)) > 3.5 / 9.0)
     labels, sizes = pieces(own)
     if want.standing or want.hanging:
@@ -255,15 +275,17 @@ def core(own: Mask, want: Want, horizon: int = 0) -> Mask:
         sizes = sizes * np.bincount(np.unique(edge), minlength=len(sizes))
     sizes[0] = 0
     largest = sizes[labels].max((1, 2))
-    keep: Mask = sizes[labels] >= np.maximum(6.0, 0.3 * largest)[:, None, None]
+    # Before it comes into view, flecks of its colour on others are none of it.
+    least = max(6.0, 0.1 * float(np.median(largest[largest > 0]))) if largest.any() else 6.0
+    keep: Mask = sizes[labels] >= np.maximum(least, 0.3 * largest)[:, None, None]
     return keep
 
 
-def part(clip: Clip, stage: Stage, own: Mask, free: Mask, near: Mask | None = None) -> Part:
+def part(clip: Clip, stage: Stage, own: Mask, free: Mask, place: Place | None = None) -> Part:
     """Measure a thing from the pixels `(T, H, W)` that are its own and those that may be.
 
     In a smeared clip a blend of its colour with the scenery is no change of colour, and its middle
-    and colour are those of what is `near` its place.
+    and colour are those of what is near its `place`.
 
     Within the thing the mask is 1; at its edge it rises with the contrast, to 1 where the edge is
     as plain as it gets in that frame.
@@ -273,7 +295,7 @@ def part(clip: Clip, stage: Stage, own: Mask, free: Mask, near: Mask | None = No
     frames = len(own)
     colour, body, drift = np.full((frames, 3), np.nan), np.zeros(frames), np.full(frames, np.nan)
     for t in range(frames):
-        where = inner[t] if near is None else inner[t] & near[t]
+        where = inner[t] if place is None else inner[t] & place.near[t]
         where = where if where.sum() >= 4 else own[t]
         if where.sum() >= 4:
             colour[t] = commonest(clip.lab[t][where])
@@ -281,15 +303,16 @@ def part(clip: Clip, stage: Stage, own: Mask, free: Mask, near: Mask | None = No
             body[t] = (alike & own[t]).sum()
     usual = usual_colour(colour)
     for t in np.flatnonzero(~np.isnan(colour[:, 0])).tolist():
-        ground = stage.picture[own[t]] if near is not None else None
-        drift[t] = strayed(clip.lab[t][own[t]], usual, ground)
+        where = inner[t] if inner[t].sum() >= 4 else own[t]  # an outline has a colour of its own
+        ground = stage.picture[where] if place is not None else None
+        drift[t] = strayed(clip.lab[t][where], usual, ground)
     rim = ndimage.binary_dilation(own, FLAT) & free
     edge = own & ~inner
     full = np.stack([plain_edge(stage, t, edge[t]) for t in range(frames)])
     ramp = (stage.contrast - 4.0) / np.maximum(full - 4.0, SOLID)[:, :, None]
     mask = np.where(rim & (own | (stage.shadow == 0)), np.clip(ramp, 0.0, 1.0), 0.0)
     mask = np.where(inner, 1.0, mask).astype(np.float32)
-    return measure(mask, (colour, body, drift), own, near)
+    return measure(mask, (colour, body, drift), own, place)
 
 
 def plain_edge(stage: Stage, t: int, edge: Mask) -> Floats:
@@ -308,17 +331,18 @@ def plain_edge(stage: Stage, t: int, edge: Mask) -> Floats:
 
 
 def measure(
-    mask: Floats, shades: tuple[Floats, Floats, Floats], own: Mask, near: Mask | None = None
+    mask: Floats, shades: tuple[Floats, Floats, Floats], own: Mask, place: Place | None = None
 ) -> Part:
-    """Areas of a soft mask and centres of what of it is `near`; pixel centres lie at + 0.5."""
-    _, height, width = mask.shape
+    """Areas of a soft mask, centres of what of it is at its place; pixel centres lie at + 0.5."""
+    frames, height, width = mask.shape
     area = mask.sum((1, 2), dtype=np.float64)
     seen = area >= 6.0
-    held = mask if near is None else mask * near
+    held = mask if place is None else mask * place.near
     safe = np.where(seen & (held.sum((1, 2)) > 0.0), held.sum((1, 2), dtype=np.float64), np.nan)
     x = (held.sum(1, dtype=np.float64) @ (np.arange(width) + 0.5)) / safe
     y = (held.sum(2, dtype=np.float64) @ (np.arange(height) + 0.5)) / safe
-    return Part(mask, area, np.stack([x, y], 1), *shades, _copies(own), seen)
+    doubt = np.zeros((frames, 2)) if place is None else place.doubt
+    return Part(mask, area, np.stack([x, y], 1), *shades, _copies(own), seen, doubt)
 
 
 def _copies(own: Mask) -> NDArray[np.int64]:

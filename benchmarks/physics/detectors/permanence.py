@@ -62,7 +62,9 @@ def strays(reading: Reading, least: float) -> Floats:
         own |= faint & (sizes[labels] >= 0.3 * most[:, None, None]) & (labels > 0)
         usual.append(np.median(reading.stage.contrast[inside]) if inside.any() else np.inf)
     plain = solid(reading.stage) & (reading.stage.contrast > HALF * min(usual))
-    left, sizes = pieces(plain & ~ndimage.binary_dilation(own, np.ones((1, 3, 3), bool)))
+    near = ndimage.binary_dilation(own, np.ones((1, 3, 3), bool))
+    left, sizes = pieces(plain)
+    sizes[np.unique(left[near])] = 0
     sizes[0] = 0
     found: Floats = (sizes[left].max((1, 2)) >= max(least, 8.0)).astype(np.float64)
     return found

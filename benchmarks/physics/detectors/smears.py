@@ -14,6 +14,8 @@ HALF = 0.45
 """The share of a colour from which a pixel is that colour's rather than the scenery's."""
 RING = 2.5
 """Pixels round a disc that are to be unlike it."""
+NEARLY, SHARP = 0.8, 1.5
+"""The share of a fit that is nearly as good, and as far as a sharp disc has one, in pixels."""
 _CROSS = ndimage.generate_binary_structure(2, 1)[None]
 
 
@@ -60,11 +62,13 @@ def _disc(radius: float) -> Floats:
     return np.asarray(far <= radius, np.float32)
 
 
-def places(likeness: Floats, radius: float) -> Floats:
-    """Where a disc fits best in each frame, x and y `(T, 2)` in parts of a pixel.
+def places(likeness: Floats, radius: float) -> tuple[Floats, Floats]:
+    """Where a disc fits best in each frame, x and y `(T, 2)` in parts of a pixel; how far above and
+    below that it fits nearly as well, beyond what it does in a sharp frame, pixels `(T, 2)`.
 
     There the likeness `(T, H, W)` is high inside of it and low in the ring round it, so that a
-    ghost at its side does not draw it away.
+    ghost at its side does not draw it away. One that it overlaps may: then it may be anywhere
+    along the two.
     """
     reach = int(np.ceil(radius + RING)) + 1
     far = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1])
@@ -72,11 +76,20 @@ def places(likeness: Floats, radius: float) -> Floats:
     ring = np.clip(np.minimum(far - radius, radius + RING + 1.0 - far), 0.0, 1.0)
     weights = disc / disc.sum() - ring / ring.sum()
     fits = ndimage.correlate(likeness, weights[None].astype(np.float32), mode="constant")
-    out = np.empty((len(fits), 2))
+    out, doubt = np.empty((len(fits), 2)), np.empty((len(fits), 2))
     for t, fit in enumerate(fits):
         y, x = (int(k) for k in np.unravel_index(int(fit.argmax()), fit.shape))
         out[t] = x + 0.5 + _vertex(fit[y], x), y + 0.5 + _vertex(fit[:, x], y)
-    return out
+        column = fit[:, x]
+        doubt[t] = _along(column[y::-1]), _along(column[y:])
+    return out, doubt
+
+
+def _along(values: Floats) -> float:
+    """How many of some values are nearly as large as the first, without a break, beyond `SHARP`."""
+    near = values >= NEARLY * values[0]
+    run = len(near) if near.all() else int(near.argmin())
+    return max(run - 1.0 - SHARP, 0.0)
 
 
 def _vertex(values: Floats, k: int) -> float:

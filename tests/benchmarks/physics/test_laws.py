@@ -241,9 +241,10 @@ def test_what_stands_on_one_floor_is_as_much_larger_as_its_middle_is_higher() ->
 
     def ball(radius: float, looks: float) -> Part:
         centre = np.stack([np.full(5, 20.0), np.full(5, 50.0 - radius)], 1)
-        none = np.zeros(5)
-        return Part(np.zeros((5, 4, 4)), np.full(5, np.pi * looks**2), centre,
-                    np.zeros((5, 3)), none, none, none.astype(int), seen)  # fmt: skip
+        none, size = np.zeros(5), np.full(5, np.pi * looks**2)
+        shades = np.zeros((5, 3)), none, none
+        doubt = np.zeros((5, 2))
+        return Part(np.zeros((5, 4, 4)), size, centre, *shades, none.astype(int), seen, doubt)
 
     sizes = collision.sizes(ball(5.0, 5.0), ball(6.0, 5.5), np.arange(5))
     np.testing.assert_allclose(sizes, (4.875, 5.625), atol=1e-9)
