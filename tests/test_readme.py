@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -56,7 +57,9 @@ def free_port() -> int:
 def served(checkout: Path, port: int) -> Iterator[None]:
     """`make serve` of the README, on another port than a user's own."""
     assert "make serve" in commands()
-    process = subprocess.Popen(["make", "serve", f"PORT={port}"], cwd=checkout, env=ENVIRONMENT)
+    process = subprocess.Popen(
+        ["make", "serve", f"PORT={port}"], cwd=checkout, env=ENVIRONMENT, start_new_session=True
+    )
     try:
         deadline = time.monotonic() + 60
         while True:
@@ -68,7 +71,7 @@ def served(checkout: Path, port: int) -> Iterator[None]:
                 time.sleep(0.2)
         yield
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # as Ctrl-C would: not make alone
         process.wait(timeout=30)
 
 
