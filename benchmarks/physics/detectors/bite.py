@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.signal import find_peaks
 from scipy.spatial import ConvexHull
 
 from benchmarks.physics.detectors.clip import Floats
@@ -121,24 +122,34 @@ def solidity(mask: Mask) -> float:
 
 
 def counted(reading: Reading, lost: Floats) -> Findings:
-    """B1: by how many the bites differ from the asked ones; a bite is a loss with peace around it:
-    `PEACE` frames in which as good as nothing goes. What comes back and goes again is another.
+    """B1: by how many the bites differ from the asked ones.
 
     `lost (T,)` is the share known to be gone: it comes to light while the eater backs away.
     """
     if "times" not in reading.expect:
         return {}
     rise = np.diff(lost, prepend=0.0)
-    smeared = reading.haze > CLEAR
-    length = PEACE + 1 if smeared else PEACE  # in a smear it goes bit by bit
-    calm = np.convolve(np.maximum(rise, 0.0), np.ones(length), "valid") < 0.015
+    found = swells(rise) if reading.haze > CLEAR else losses_apart(rise)
+    return {"B1.times": Finding(float(abs(found - TIMES[reading.expect["times"]])), len(lost) - 1)}
+
+
+def losses_apart(rise: Floats) -> int:
+    """How many losses `(T,)` have peace around them: `PEACE` frames in which as good as nothing
+    goes. What comes back and goes again is another."""
+    calm = np.convolve(np.maximum(rise, 0.0), np.ones(PEACE), "valid") < 0.015
     peace = np.zeros(len(rise), bool)
     for k in np.flatnonzero(calm):
-        peace[k : k + length] = True
+        peace[k : k + PEACE] = True
     labels, count = ndimage.label(~peace)
-    runs = [rise[labels == k + 1] for k in range(count)]
-    found = sum(int(run.sum() > PIECE) if smeared else rises(run) for run in runs)
-    return {"B1.times": Finding(float(abs(found - TIMES[reading.expect["times"]])), len(lost) - 1)}
+    return sum(rises(rise[labels == k + 1]) for k in range(count))
+
+
+def swells(rise: Floats) -> int:
+    """How many times losses `(T,)` swell where there is no peace: in a smear a bite is lost bit by
+    bit. Between two, less than half of the smaller is lost in as many frames."""
+    sums = np.convolve(np.maximum(rise, 0.0), np.ones(PEACE + 1))
+    _, found = find_peaks(np.pad(sums, 1), height=PIECE, prominence=0.0)
+    return int((found["prominences"] > 0.5 * found["peak_heights"]).sum())
 
 
 def rises(steps: Floats) -> int:

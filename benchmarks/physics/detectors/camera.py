@@ -28,7 +28,7 @@ def panning(reading: Reading, name: str) -> Findings:
         for rows in (
             slice(int(FAR_SKY * height), height),
             slice(int(FAR_SKY * height), horizon),
-            slice(horizon + 3, height),
+            slice((horizon + height) // 2, height),  # hills may pass for ground
         )
     )
     found = {

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.physics.detectors import falling, judge, motion, parts, read, smears
+from benchmarks.physics.detectors.bite import swells
 from benchmarks.physics.detectors.liquid import Water, tilt
 from benchmarks.physics.detectors.stage import Stage
 from benchmarks.physics.validation.nuisances import round_trip
@@ -51,7 +52,8 @@ def test_what_was_mistaken_passes(family: str, style: str, seed: int) -> None:
         ("order", 800094),  # it has landed, but is drawn a little above the floor for two frames
         ("order", 800126),  # a square whose first step is drawn too early
         ("order", 800132),  # a white ball before a pale wall, half as plain
-        ("drop", 850125),  # few frames after the bounce to tell gravity from
+        ("bite", 860034),  # between two bites a smear still takes a little
+        ("drop", 850054),  # few frames after the bounce to tell gravity from
     ],
 )
 def test_what_was_mistaken_after_the_autoencoder_passes(family: str, seed: int) -> None:
@@ -60,8 +62,8 @@ def test_what_was_mistaken_after_the_autoencoder_passes(family: str, seed: int) 
     assert expect
     frames, fps = round_trip(render(scene), np.random.default_rng(seed))
     verdict = judge(read(frames, family, expect, fps))
-    assert verdict.errors["O1"] <= 1.0 and verdict.errors["K2"] <= 1.25, verdict.errors
-    assert verdict.errors["O2"] <= 1.0, verdict.errors
+    fired = {name: error for name, error in verdict.errors.items() if error > 1.0}
+    assert not fired
 
 
 def discs(*middles: float, radius: float = 5.0) -> NDArray[np.float32]:
@@ -130,3 +132,16 @@ def test_flecks_of_its_colour_before_a_thing_comes_are_none_of_it() -> None:
     kept = parts.core(own, parts.Want())
     assert not kept[0].any() and kept[1:].sum((1, 2)).min() > 300
     assert parts.core(own[:1], parts.Want()).any(), "a thing may be small"
+
+
+@pytest.mark.parametrize(
+    ("lost", "count"),
+    [
+        ([0, 0.0, 0.04, 0.066, 0.072, 0.086, 0.086, 0.107, 0.145, 0.138, 0.138], 2),
+        ([0, 0.08, 0.084, 0.084, 0.103, 0.103, 0.135, 0.131, 0.17, 0.17, 0.17], 2),
+        ([0, 0.03, 0.05, 0.07, 0.09, 0.1, 0.1, 0.11, 0.11, 0.11, 0.11], 1),
+        ([0, 0.004, 0.008, 0.01, 0.014, 0.016, 0.018, 0.018, 0.018, 0.018, 0.018], 0),
+    ],
+)
+def test_a_bite_that_is_lost_bit_by_bit_is_one(lost: list[float], count: int) -> None:
+    assert swells(np.diff(lost, prepend=0.0)) == count
