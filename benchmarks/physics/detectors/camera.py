@@ -1,15 +1,19 @@
 """V1: when the camera pans, all that it sees goes the other way, the far less than the near."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.physics.detectors.clip import Floats
 from benchmarks.physics.detectors.motion import from_line, visible
+from benchmarks.physics.detectors.parts import SOLID
 from benchmarks.physics.detectors.reading import ABSENT, Finding, Findings, Reading
 from benchmarks.physics.detectors.sides import SIGN
 
 FAR_SKY = 0.3
 """The part of the height from the top in which things are too far off to be seen to move."""
+TRUNK = 4
+"""Pixels from the middle of a tree within which its trunk is."""
 
 
 def panning(reading: Reading, name: str) -> Findings:
@@ -39,6 +43,20 @@ def panning(reading: Reading, name: str) -> Findings:
     if "direction" in reading.expect:
         found["V1.heading"] = Finding(SIGN[reading.expect["direction"]] * way, int(at[-1]))
     return found
+
+
+def stands(reading: Reading, name: str) -> NDArray[np.bool_]:
+    """Frames `(T,)` in which something stands out all the way down under the middle of a thing to
+    the ground: a trunk may be seen by its edges alone, before ground of its own colour."""
+    thing = reading.parts[name]
+    plain = reading.stage.contrast > SOLID
+    out = np.zeros(len(plain), bool)
+    for t in np.flatnonzero(thing.seen):
+        foot = int(np.flatnonzero((thing.mask[t] > 0.5).any(1))[-1]) + 1
+        x = int(thing.centre[t, 0])
+        under = plain[t, foot : reading.stage.horizon + 6, max(x - TRUNK, 0) : x + TRUNK + 1]
+        out[t] = len(under) > 0 and under.any(1).mean() > 0.8
+    return out
 
 
 def scenery(reading: Reading, name: str, speed: float, band: slice) -> float:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from benchmarks.physics.detectors import binding, sides, steady
 from benchmarks.physics.detectors.bite import bites
-from benchmarks.physics.detectors.camera import panning
+from benchmarks.physics.detectors.camera import panning, stands
 from benchmarks.physics.detectors.collision import collision
 from benchmarks.physics.detectors.colours import Colour
 from benchmarks.physics.detectors.count import counting
@@ -226,10 +226,11 @@ def lamp(reading: Reading) -> Findings:
 
 def pan(reading: Reading) -> Findings:
     """The camera pans past a tree."""
+    due = 1.0 - stands(reading, "crown")
     return {
         **panning(reading, "crown"),
         **steady.frozen(reading),
-        "O1.trunk": permanence(reading, "trunk", alone=False)["O1.missing"],
+        "O1.trunk": permanence(reading, "trunk", due=due, alone=False)["O1.missing"],
         **permanence(reading, "crown", alone=False),
         **continuity(reading, "crown"),
         **uniform(reading, "crown"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.physics.detectors import falling, judge, motion, parts, read, smears
+from benchmarks.physics.detectors import camera, falling, judge, motion, parts, read, smears
 from benchmarks.physics.detectors.bite import swells
 from benchmarks.physics.detectors.liquid import Water, tilt
 from benchmarks.physics.detectors.stage import Stage
@@ -34,6 +34,8 @@ T = np.arange(17.0)
         ("order", "outline", 800108),
         ("cat_and_ball", "outline", 800109),  # black outlines of a cat beside a black ball
         ("cat_and_ball", "outline", 800154),
+        ("pan", "outline", 860097),  # a trunk before a floor of its own colour
+        ("pan", "outline", 860010),  # hills that pass for ground
         ("cat_and_ball", "outline", 860008),  # a stripe parts a white ball in two thin halves
     ],
 )
@@ -145,3 +147,15 @@ def test_flecks_of_its_colour_before_a_thing_comes_are_none_of_it() -> None:
 )
 def test_a_bite_that_is_lost_bit_by_bit_is_one(lost: list[float], count: int) -> None:
     assert swells(np.diff(lost, prepend=0.0)) == count
+
+
+def test_a_tree_without_a_trunk_does_not_stand() -> None:
+    scene = sample("pan", 860012)
+    expect = captions.parse(scene.caption)
+    assert expect
+    reading = read(render(scene), "pan", expect)
+    assert camera.stands(reading, "crown").all()
+    feet = [np.flatnonzero((mask > 0.5).any(1))[-1] + 1 for mask in reading.parts["crown"].mask]
+    for contrast, foot in zip(reading.stage.contrast, feet, strict=True):
+        contrast[foot + 2 :] = 0.0
+    assert not camera.stands(reading, "crown").any()
