@@ -77,7 +77,7 @@ def bites(reading: Reading, eater: str = "monster", food: str = "cookie") -> Fin
     if seen is None or seen.whole.sum() < 20:
         return {"B1.absent": ABSENT}
     area = float(seen.whole.sum())
-    healed, uncaused = changes(seen)
+    healed, uncaused = changes(seen, edge=2 if reading.haze <= CLEAR else 3)
     lost = losses(seen)
     share = float(lost[-1]) / area
     hidden = reading.parts[food].area < 0.15 * area
@@ -163,8 +163,9 @@ def rises(steps: Floats) -> int:
     return found
 
 
-def changes(seen: Food) -> tuple[Floats, Floats]:
-    """Pixels `(T,)` of food that came back, and that went while the eater was not near.
+def changes(seen: Food, edge: int = 2) -> tuple[Floats, Floats]:
+    """Pixels `(T,)` of food that came back, and that went while the eater was not near; what is
+    less than `edge` pixels thick is an edge.
 
     Where the eater is near, its teeth may pass for food, so there nothing counts as come back.
     """
@@ -175,17 +176,17 @@ def changes(seen: Food) -> tuple[Floats, Floats]:
     reached = seen.near[0].copy()
     for t in range(frames):
         reached |= seen.near[t]
-        healed[t] = blob(was_gone & seen.there[t] & ~seen.near[t])
-        uncaused[t] = blob(was_there & seen.gone[t] & ~reached)
+        healed[t] = blob(was_gone & seen.there[t] & ~seen.near[t], edge)
+        uncaused[t] = blob(was_there & seen.gone[t] & ~reached, edge)
         was_gone = (was_gone | seen.gone[t]) & ~seen.there[t]
         was_there = (was_there | seen.there[t]) & ~seen.gone[t]
         reached &= ~seen.there[t] | seen.near[t]
     return healed, uncaused
 
 
-def blob(mask: Mask) -> float:
-    """Pixels of a mask that are more than an edge: what is left after an opening by 2 by 2."""
-    return float(ndimage.binary_opening(mask, np.ones((2, 2), bool)).sum())
+def blob(mask: Mask, edge: int = 2) -> float:
+    """Pixels of a mask that are more than an edge: what an opening by a square leaves."""
+    return float(ndimage.binary_opening(mask, np.ones((edge, edge), bool)).sum())
 
 
 def losses(seen: Food) -> Floats:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.physics.detectors import camera, falling, judge, motion, parts, read, smears
-from benchmarks.physics.detectors.bite import swells
+from benchmarks.physics.detectors.bite import blob, swells
 from benchmarks.physics.detectors.liquid import Water, tilt
 from benchmarks.physics.detectors.stage import Stage
 from benchmarks.physics.validation.nuisances import round_trip
@@ -54,6 +54,7 @@ def test_what_was_mistaken_passes(family: str, style: str, seed: int) -> None:
         ("order", 800094),  # it has landed, but is drawn a little above the floor for two frames
         ("order", 800126),  # a square whose first step is drawn too early
         ("order", 800132),  # a white ball before a pale wall, half as plain
+        ("bite", 860179),  # the edge of a smeared bite moves by two pixels
         ("bite", 860034),  # between two bites a smear still takes a little
         ("drop", 850054),  # few frames after the bounce to tell gravity from
     ],
@@ -159,3 +160,11 @@ def test_a_tree_without_a_trunk_does_not_stand() -> None:
     for contrast, foot in zip(reading.stage.contrast, feet, strict=True):
         contrast[foot + 2 :] = 0.0
     assert not camera.stands(reading, "crown").any()
+
+
+def test_what_is_no_thicker_than_an_edge_is_no_change() -> None:
+    moved = np.zeros((20, 20), bool)
+    moved[4:16, 5:7] = True
+    assert blob(moved) == 24.0 and blob(moved, 3) == 0.0
+    moved[8:12, 5:9] = True
+    assert blob(moved, 3) == 16.0
