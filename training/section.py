@@ -54,7 +54,7 @@ def parse_arguments(kind: type[C], description: str) -> C:
     parser.add_argument("--init-from", type=Path, help="a checkpoint folder to start from")
     parser.add_argument("--dry-run", action="store_true", help="print what a step would take")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # settings before and after a switch
     if options.init_from:
         options.overrides.append(f"init_from={options.init_from}")
     if options.dry_run:

@@ -4,12 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from training.config import AutoencoderConfig, ConfigError, TrainConfig, load_config
+from training.config import (
+    AutoencoderConfig,
+    ConfigError,
+    TrainConfig,
+    load_config,
+    parse_arguments,
+)
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-@pytest.mark.parametrize("name", ["toy", "debug"])
+@pytest.mark.parametrize("name", ["toy", "debug", "wide"])
 def test_the_shipped_training_configs_load(name: str) -> None:
     config = load_config(TrainConfig, CONFIGS / f"{name}.yaml", [])
     assert config.run == Path("runs") / name
@@ -24,6 +30,15 @@ def test_a_config_wins_over_its_base_key_by_key_and_an_override_over_both() -> N
     assert config.optim.lr == 0.5 and config.network.heads == 3
     assert config.optim.warmup_steps == 5, "from debug.yaml"
     assert config.optim.muon_lr == 0.01, "from toy.yaml"
+
+
+def test_settings_may_stand_before_and_after_a_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = str(CONFIGS / "debug.yaml")
+    line = ["train.py", "steps=7", "--config", file, "run=runs/x", "--dry-run", "optim.lr=0.5"]
+    monkeypatch.setattr("sys.argv", line)
+    config = parse_arguments(TrainConfig, "")
+    assert (config.steps, config.run, config.optim.lr) == (7, Path("runs/x"), 0.5)
+    assert config.dry_run
 
 
 def test_a_bare_no_is_a_precision() -> None:
