@@ -101,21 +101,24 @@ QUICK = Plan(clean=40, corrupt=5, second_look=12, nuisance=0, curve=0, decoded=1
 
 
 def treatments(plan: Plan, severities: dict[str, list[float]]) -> list[tuple[Treatment, int]]:
-    """Every treatment of a plan and the number of its clips."""
-    out = []
+    """Every treatment of a plan and the number of its clips.
+
+    Those that a gate holds come first, so that a fall is known early.
+    """
+    right, wrong, rest = [], [], []
     for family in FAMILIES:
-        out.append((Treatment(family, CLEAN), plan.clean))
-        out.append((Treatment(family, SECOND_STYLE), plan.second_look))
-        out.append((Treatment(family, NUISANCE, ROUND_TRIP), plan.second_look))
-        out += [(Treatment(family, NUISANCE, name), plan.nuisance) for name in NUISANCES]
-        out += [(Treatment(family, NUISANCE, "drawn at", size), plan.nuisance) for size in SIZES]
+        right.append((Treatment(family, CLEAN), plan.clean))
+        right.append((Treatment(family, SECOND_STYLE), plan.second_look))
+        right.append((Treatment(family, NUISANCE, ROUND_TRIP), plan.second_look))
+        rest += [(Treatment(family, NUISANCE, name), plan.nuisance) for name in NUISANCES]
+        rest += [(Treatment(family, NUISANCE, "drawn at", size), plan.nuisance) for size in SIZES]
         for name in NAMES[family]:
             nominal = CORRUPTIONS[name].nominal
-            out.append((Treatment(family, CORRUPT, name, nominal), plan.corrupt))
-            out.append((Treatment(family, DECODED, name, nominal), plan.decoded))
+            wrong.append((Treatment(family, CORRUPT, name, nominal), plan.corrupt))
+            rest.append((Treatment(family, DECODED, name, nominal), plan.decoded))
             curve = [value for value in severities.get(name, []) if value != nominal]
-            out += [(Treatment(family, CORRUPT, name, value), plan.curve) for value in curve]
-    return [(treatment, count) for treatment, count in out if count]
+            rest += [(Treatment(family, CORRUPT, name, value), plan.curve) for value in curve]
+    return [(treatment, count) for treatment, count in right + wrong + rest if count]
 
 
 class Known(Protocol):
