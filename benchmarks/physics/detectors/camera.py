@@ -14,6 +14,8 @@ FAR_SKY = 0.3
 """The part of the height from the top in which things are too far off to be seen to move."""
 TRUNK = 4
 """Pixels from the middle of a tree within which its trunk is."""
+GAPS = 3, 4, 5
+"""Frames between those that are compared."""
 
 
 def panning(reading: Reading, name: str) -> Findings:
@@ -35,8 +37,9 @@ def panning(reading: Reading, name: str) -> Findings:
             slice((horizon + height) // 2, height),  # hills may pass for ground
         )
     )
+    along = max(whole, min(far, near))  # what is far and what is near may agree on nothing
     found = {
-        "V1.scenery": Finding(0.2 - whole, int(at[-1])),
+        "V1.scenery": Finding(0.2 - along, int(at[-1])),
         "V1.far": Finding(far, int(at[-1])),
         "V1.near": Finding(0.9 - near, int(at[-1])),
     }
@@ -85,8 +88,13 @@ def scenery(reading: Reading, name: str, speed: float, band: slice) -> float:
 
 
 def _agreement(detail: Floats, speed: float) -> float:
-    """Correlation of frames four apart once the later one is shifted back by a speed."""
-    gap = 4
-    now, later = detail[: len(detail) - gap : 2], detail[gap::2]
-    back = ndimage.shift(later, (0, 0, -speed * gap), order=1, mode="constant", prefilter=False)
-    return float((now * back).sum() / np.sqrt(max((now**2).sum() * (back**2).sum(), 1e-9)))
+    """Mean correlation of frames some apart once the later one is shifted back by a speed.
+
+    What stands in a row may match its neighbour at one gap, not at all of them.
+    """
+    found = []
+    for gap in GAPS:
+        now, later = detail[: len(detail) - gap : 2], detail[gap::2]
+        back = ndimage.shift(later, (0, 0, -speed * gap), order=1, mode="constant", prefilter=False)
+        found.append((now * back).sum() / np.sqrt(max((now**2).sum() * (back**2).sum(), 1e-9)))
+    return float(np.mean(found))

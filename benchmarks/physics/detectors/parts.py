@@ -163,8 +163,7 @@ def _cores(
         own |= (mixed[k] > HALF) & ~np.isin(names, list(frozenset().union(*others)))
         own &= free
         if want.plain and own.any():
-            shade = commonest(clip.lab[own])
-            own &= np.linalg.norm(clip.lab - shade, axis=-1) < 1.25 * ALIKE
+            own = _of_one_shade(clip, own)
         if want.still:
             own &= ndimage.binary_dilation(own.mean(0) > 0.5, FLAT[1])
         own = core(own, want, stage.horizon)
@@ -174,6 +173,20 @@ def _cores(
             own &= ~cast
         owner[own] = k
     return owner
+
+
+def _of_one_shade(clip: Clip, own: Mask) -> Mask:
+    """What of some pixels `(T, H, W)` has the shade of the thickest of them, and not rather that of
+    others of their colour; what is next to it may be its edge."""
+    deep = np.stack([ndimage.distance_transform_edt(ndimage.binary_fill_holes(f)) for f in own])
+    shade = commonest(clip.lab[own & (deep > 0.7 * deep.max())])
+    off = np.linalg.norm(clip.lab - shade, axis=-1)
+    near = ndimage.binary_dilation(own & (off < 0.5 * ALIKE), FLAT, iterations=OUTLINE)
+    others = own & ~near
+    own = own & (off < 1.25 * ALIKE)
+    if others.sum() > 6 * len(own):
+        own &= off < np.linalg.norm(clip.lab - commonest(clip.lab[others]), axis=-1)
+    return np.asarray(own)
 
 
 def _cast(clip: Clip, stage: Stage, own: Mask) -> Mask:
@@ -196,7 +209,8 @@ def _cast(clip: Clip, stage: Stage, own: Mask) -> Mask:
 
 def _grown(owner: NDArray[np.int8], there: Mask, wants: Sequence[Want]) -> NDArray[np.int8]:
     """Owners once details have gone to the nearest core; what is still has its rim alone."""
-    owner = owner.copy()
+    labels, sizes = pieces(there)
+    owner = _whole(owner, labels, wants)
     still = np.isin(owner, [k for k, want in enumerate(wants) if want.still])
     for k, want in enumerate(wants):
         if want.still:
@@ -206,7 +220,6 @@ def _grown(owner: NDArray[np.int8], there: Mask, wants: Sequence[Want]) -> NDArr
     cores = [(owner == k) & ~still for k in range(len(wants))]
     if not np.any(cores):
         return owner
-    labels, sizes = pieces(there)
     homes = np.stack([np.bincount(labels[core], minlength=len(sizes)) > 0 for core in cores])
     # What is of one piece with one core alone is that one's, however near another may be.
     elsewhere = ~homes & (homes.sum(0) == 1)
@@ -220,6 +233,23 @@ def _grown(owner: NDArray[np.int8], there: Mask, wants: Sequence[Want]) -> NDArr
     # The outline of what is all but hidden shows no colour to tell whose it is.
     beside = ndimage.binary_dilation(still, FLAT, iterations=OUTLINE + 1)
     return np.where(beside & (grown == NOBODY), np.int8(OTHER), grown)
+
+
+def _whole(owner: NDArray[np.int8], labels: Labels, wants: Sequence[Want]) -> NDArray[np.int8]:
+    """Owners without what is of a compact thing's colour on another thing, where it is seen apart
+    from that: it is the other's outline."""
+    owner = owner.copy()
+    most = int(labels.max()) + 1
+    for k, want in enumerate(wants):
+        if want.compact:
+            own, others = (
+                np.bincount(labels[who], minlength=most) for who in (owner == k, owner >= 0)
+            )
+            others -= own
+            apart = (own > 0) & (others == 0)
+            seen = apart[labels].any((1, 2), keepdims=True)
+            owner[(owner == k) & (others > own)[labels] & seen] = NOBODY
+    return owner
 
 
 def _far(core: Mask, elsewhere: Mask) -> Floats:

@@ -36,7 +36,7 @@ def cast(reading: Reading, box: str) -> Cast | None:
     if thing.sum() < 30:
         return None
     left, right = _ends(thing.sum(0))
-    top, floor = _ends(thing.sum(1))
+    top, floor = _ends(thing.sum(1), dark_before=False)
     lamp = _lamp(reading, int(top))
     if np.isnan(lamp[:, 0]).mean() > 0.2:
         return None
@@ -44,15 +44,16 @@ def cast(reading: Reading, box: str) -> Cast | None:
     return Cast(lamp, float(left), float(right), float(top), float(floor), reach)
 
 
-def _ends(sizes: Floats) -> tuple[float, float]:
+def _ends(sizes: Floats, dark_before: bool = True) -> tuple[float, float]:
     """Where a box begins and ends, from how much of it is in each row or column; a bit of its
-    shadow may hang on to it."""
+    shadow may hang on to it, above it none."""
     share = np.minimum(sizes / np.quantile(sizes[sizes > 0.5], 0.75), 1.0)
     inside = np.flatnonzero(share > 0.7)
     first, last = int(inside[0]), int(inside[-1])
     before, after = share[first - 1] if first else 0.0, np.append(share, 0.0)[last + 1]
     # What is less than half of a row next to it is its soft edge, what is more may be the shadow.
-    return first - float(before * (before < 0.5)), last + 1 + float(after * (after < 0.5))
+    before *= before < 0.5 or not dark_before
+    return first - float(before), last + 1 + float(after * (after < 0.5))
 
 
 def _lamp(reading: Reading, top: int) -> Floats:

@@ -44,7 +44,7 @@ def look(clip: Clip) -> Stage:
 
 def _edges(still: Floats, rows: Floats) -> NDArray[np.bool_]:
     """The rims `(H, W)` of plain things that stand still: though faint, they are no ornament."""
-    plain = np.linalg.norm(still - rows[:, None], axis=-1) > 2.0 * FAINT
+    plain = np.linalg.norm(still - rows[:, None], axis=-1) > FAINT
     plain = ndimage.binary_opening(plain, np.ones((3, 3), bool))
     return np.asarray(ndimage.binary_dilation(plain, np.ones((3, 3), bool)))
 

@@ -37,6 +37,12 @@ T = np.arange(17.0)
         ("pan", "outline", 860097),  # a trunk before a floor of its own colour
         ("pan", "outline", 860010),  # hills that pass for ground
         ("cat_and_ball", "outline", 860008),  # a stripe parts a white ball in two thin halves
+        ("cat_and_ball", "outline", 1000062),  # feet of a cat as black as the ball, in one frame
+        ("lamp", "plain", 1000084),  # a white box before a pale wall: its rim was scenery
+        ("lamp", "outline", 1000196),  # a box whose outline is half as plain as it
+        ("pan", "plain", 1000036),  # tufts in a row, of which one looks like the next
+        ("pan", "plain", 1000069),  # hills at night are almost as black as the tree
+        ("pan", "plain", 1000127),
     ],
 )
 def test_what_was_mistaken_passes(family: str, style: str, seed: int) -> None:
