@@ -39,6 +39,13 @@ def to_lab(frames: NDArray[np.uint8]) -> Floats:
     return np.stack([116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)], -1)
 
 
+def distance(lab: Floats, other: Floats) -> Floats:
+    """Lab distance `(...)` of values `(..., 3)`; several times as fast as a norm over an axis."""
+    light, a, b = np.moveaxis(lab - other, -1, 0)
+    out: Floats = np.sqrt(light * light + a * a + b * b)
+    return out
+
+
 def bring(frames: NDArray[np.uint8], fps: float) -> Clip:
     """A clip of any size and rate at `SIDE` and `RATE`.
 
@@ -81,7 +88,7 @@ def smooth(frames: NDArray[np.uint8], noise: float) -> NDArray[np.uint8]:
     frames_, height, width = value.shape[:3]
     for t, y, x in np.ndindex(5, 3, 3):
         other = padded[t : t + frames_, y : y + height, x : x + width]
-        alike = np.linalg.norm(other - value, axis=-1) < 3.5 * noise
+        alike = distance(other, value) < 3.5 * noise
         total += other * alike[..., None]
         count += alike
     out: NDArray[np.uint8] = np.rint(total / count[..., None]).astype(np.uint8)

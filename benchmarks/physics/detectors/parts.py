@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.physics.detectors import colours
-from benchmarks.physics.detectors.clip import Clip, Floats
+from benchmarks.physics.detectors.clip import Clip, Floats, distance
 from benchmarks.physics.detectors.colours import Colour
+from benchmarks.physics.detectors.holes import filled
 from benchmarks.physics.detectors.shades import ALIKE, commonest, strayed, usual_colour
 from benchmarks.physics.detectors.smears import (
     HALF,
@@ -178,14 +179,14 @@ def _cores(
 def _of_one_shade(clip: Clip, own: Mask) -> Mask:
     """What of some pixels `(T, H, W)` has the shade of the thickest of them, and not rather that of
     others of their colour; what is next to it may be its edge."""
-    deep = np.stack([ndimage.distance_transform_edt(ndimage.binary_fill_holes(f)) for f in own])
+    deep = np.stack([ndimage.distance_transform_edt(frame) for frame in filled(own)])
     shade = commonest(clip.lab[own & (deep > 0.7 * deep.max())])
-    off = np.linalg.norm(clip.lab - shade, axis=-1)
+    off = distance(clip.lab, shade)
     near = ndimage.binary_dilation(own & (off < 0.5 * ALIKE), FLAT, iterations=OUTLINE)
     others = own & ~near
     own = own & (off < 1.25 * ALIKE)
     if others.sum() > 6 * len(own):
-        own &= off < np.linalg.norm(clip.lab - commonest(clip.lab[others]), axis=-1)
+        own &= off < distance(clip.lab, commonest(clip.lab[others]))
     return np.asarray(own)
 
 
@@ -201,7 +202,7 @@ def _cast(clip: Clip, stage: Stage, own: Mask) -> Mask:
     if len(beside) < 8 * len(own) or not above.any():
         return np.zeros_like(own)
     shade = commonest(clip.lab[:, : stage.horizon][above])
-    other = np.linalg.norm(clip.lab - shade, axis=-1) > 0.25 * ALIKE
+    other = distance(clip.lab, shade) > 0.25 * ALIKE
     alike = deep & (np.abs(stage.deep - np.median(beside)) < EVEN) & other
     thick = ndimage.binary_opening(alike | (stage.shadow > 0.0), np.ones((1, 2, 2), bool))
     return np.asarray(alike & thick)
@@ -286,8 +287,7 @@ def _kept(
 
 def broad(own: Mask, thick: int) -> Mask:
     """What is left of pixels without their thin parts; holes do not count."""
-    filled = np.stack([ndimage.binary_fill_holes(frame) for frame in own])
-    return np.asarray(ndimage.binary_opening(filled, np.ones((1, thick, thick), bool)))
+    return np.asarray(ndimage.binary_opening(filled(own), np.ones((1, thick, thick), bool)))
 
 
 def core(own: Mask, want: Want, horizon: int = 0) -> Mask:
@@ -320,7 +320,7 @@ def part(clip: Clip, stage: Stage, own: Mask, free: Mask, place: Place | None = 
     Within the thing the mask is 1; at its edge it rises with the contrast, to 1 where the edge is
     as plain as it gets in that frame.
     """
-    own = own | (stage.contrast > SOLID) & np.stack([ndimage.binary_fill_holes(f) for f in own])
+    own = own | (stage.contrast > SOLID) & filled(own)
     inner = ndimage.binary_erosion(own, FLAT)
     frames = len(own)
     colour, body, drift = np.full((frames, 3), np.nan), np.zeros(frames), np.full(frames, np.nan)
@@ -329,7 +329,7 @@ def part(clip: Clip, stage: Stage, own: Mask, free: Mask, place: Place | None = 
         where = where if where.sum() >= 4 else own[t]
         if where.sum() >= 4:
             colour[t] = commonest(clip.lab[t][where])
-            alike = np.linalg.norm(clip.lab[t] - colour[t], axis=-1) < ALIKE
+            alike = distance(clip.lab[t], colour[t]) < ALIKE
             body[t] = (alike & own[t]).sum()
     usual = usual_colour(colour)
     for t in np.flatnonzero(~np.isnan(colour[:, 0])).tolist():

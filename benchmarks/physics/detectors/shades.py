@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.physics.detectors.clip import Floats
+from benchmarks.physics.detectors.clip import Floats, distance
 from benchmarks.physics.detectors.smears import HALF
 
 ALIKE = 20.0
@@ -12,7 +12,7 @@ ALIKE = 20.0
 def commonest(values: Floats, most: int = 200) -> Floats:
     """The colour `(3,)` with most others of `(N, 3)` near it: faces and outlines do not count."""
     values = values[:: -(-len(values) // most)]
-    near = np.linalg.norm(values[:, None] - values[None], axis=-1) < 0.5 * ALIKE
+    near = distance(values[:, None], values[None]) < 0.5 * ALIKE
     crowd: Floats = np.median(values[near[near.sum(1).argmax()]], axis=0)
     return crowd
 
@@ -30,4 +30,4 @@ def strayed(values: Floats, usual: Floats, ground: Floats | None = None) -> floa
         way = usual - ground
         share = ((values - ground) * way).sum(1) / np.maximum((way * way).sum(1), 1.0)
         values = values + np.clip(1.0 - share, 0.0, 1.0 - HALF)[:, None] * way
-    return float(np.quantile(np.linalg.norm(values - usual, axis=1), 0.25))
+    return float(np.quantile(distance(values, usual), 0.25))

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.physics.detectors.clip import Clip, Floats
+from benchmarks.physics.detectors.holes import filled
 from benchmarks.physics.detectors.stage import Stage
 
 Mask = NDArray[np.bool_]
@@ -120,7 +121,7 @@ def around(spots: Floats, likeness: Floats, radius: float) -> Mask:
 def firm(stage: Stage, own: Mask) -> Mask:
     """What is half as plain as most of a thing or plainer, what that encloses, and a rim."""
     plain = own & (stage.contrast > HALF * strength(stage, own))
-    whole = np.stack([ndimage.binary_fill_holes(frame) for frame in plain])
+    whole = filled(plain)
     whole = ndimage.binary_opening(whole, np.ones((1, 2, 2), bool))
     return np.asarray(ndimage.binary_dilation(whole, _CROSS))
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.physics.detectors.clip import Clip, Floats
+from benchmarks.physics.detectors.clip import Clip, Floats, distance
 
 FAINT = 12.0
 """Lab distance from the band of sky or ground under which a still ornament is scenery."""
@@ -34,17 +34,17 @@ def look(clip: Clip) -> Stage:
     """Find the scenery of a clip: what rows have in common, and faint things that stay."""
     still = np.median(clip.lab, axis=0)
     rows, horizon = _bands(still)
-    faint = np.linalg.norm(still - rows[:, None], axis=-1) < FAINT
-    faint &= (np.linalg.norm(clip.lab - still, axis=-1) < FAINT / 3).mean(0) > 0.7
+    faint = distance(still, rows[:, None]) < FAINT
+    faint &= (distance(clip.lab, still) < FAINT / 3).mean(0) > 0.7
     faint &= ~_edges(still, rows)
     picture = np.where(faint[..., None], still, rows[:, None]).astype(np.float32)
-    contrast = np.linalg.norm(clip.lab - picture, axis=-1)
+    contrast = distance(clip.lab, picture)
     return Stage(picture, horizon, contrast, *_shadow(clip.lab, picture, horizon))
 
 
 def _edges(still: Floats, rows: Floats) -> NDArray[np.bool_]:
     """The rims `(H, W)` of plain things that stand still: though faint, they are no ornament."""
-    plain = np.linalg.norm(still - rows[:, None], axis=-1) > FAINT
+    plain = distance(still, rows[:, None]) > FAINT
     plain = ndimage.binary_opening(plain, np.ones((3, 3), bool))
     return np.asarray(ndimage.binary_dilation(plain, np.ones((3, 3), bool)))
 
@@ -74,8 +74,8 @@ def _horizon(still: Floats, sky: Floats, ground: Floats) -> int:
     height, half = len(still), len(sky)
     slope = (sky[-1] - sky[half // 2]) / (half - 1 - half // 2)
     down = sky[-1] + slope * np.arange(1, height - half + 1)[:, None]
-    above = np.linalg.norm(still - np.concatenate([sky, down])[:, None], axis=-1) < 6.0
-    below = np.linalg.norm(still - ground, axis=-1) < 9.0
+    above = distance(still, np.concatenate([sky, down])[:, None]) < 6.0
+    below = distance(still, ground) < 9.0
     balance = np.cumsum(above.sum(1)) - np.cumsum(below.sum(1))
     low, high = int(0.45 * height), int(0.92 * height)
     return low + int(balance[low:high].argmax()) + 1
@@ -83,7 +83,7 @@ def _horizon(still: Floats, sky: Floats, ground: Floats) -> int:
 
 def _crowds(row: Floats, count: int = 3) -> tuple[Floats, Floats]:
     """The `count` commonest colours `(count, 3)` of a row `(W, 3)` and how many have each."""
-    near = np.linalg.norm(row[:, None] - row[None], axis=-1) < 4.0
+    near = distance(row[:, None], row[None]) < 4.0
     free = np.ones(len(row), bool)
     values, sizes = np.zeros((count, 3), np.float32), np.zeros(count, np.float32)
     for k in range(count):
@@ -106,7 +106,7 @@ def _line(values: Floats, sizes: Floats) -> Floats:
     slope = (last[None] - first[:, None]) / np.maximum(y1[None] - y0[:, None], 1)[..., None]
     start = (first[:, None] - slope * y0[:, None, None]).reshape(-1, 1, 3)
     lines = start + slope.reshape(-1, 1, 3) * np.arange(rows)[None, :, None]
-    off = np.linalg.norm(lines[:, :, None] - values[None], axis=-1)
+    off = distance(lines[:, :, None], values[None])
     support = np.where(off < 5.0, sizes[None], 0.0).max(2).sum(1)
     best = int(support.argmax())
     nearest = off[best].argmin(1)
@@ -135,7 +135,7 @@ def _shadow(lab: Floats, picture: Floats, horizon: int) -> tuple[Floats, Floats]
     ground, seen = picture[horizon - 1 :], lab[:, horizon - 1 :]
     axis = ground - np.array([0.0, 0.0, -6.0], np.float32)
     lost = ((ground - seen) * axis).sum(-1) / (axis * axis).sum(-1)
-    off = np.linalg.norm(ground - lost[..., None] * axis - seen, axis=-1)
+    off = distance(ground - lost[..., None] * axis, seen)
     only = (lost > 0.02) & (lost < DEEP) & (off < 4.0 + 8.0 * lost)
     shadow, deep = np.zeros(lab.shape[:3], np.float32), np.zeros(lab.shape[:3], np.float32)
     shadow[:, horizon - 1 :] = np.where(only, lost, 0.0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.physics.detectors.clip import Floats
+from benchmarks.physics.detectors.clip import Floats, distance
 from benchmarks.physics.detectors.motion import visible
 from benchmarks.physics.detectors.parts import Part
 from benchmarks.physics.detectors.reading import Finding, Findings, Reading, worst
@@ -24,7 +24,7 @@ def scenery(reading: Reading) -> Findings:
 def frozen(reading: Reading) -> Findings:
     """O2: whether a clip in which something always moves shows one moment twice and then goes on:
     by how much the share of the usual change falls short of `STILL` where it is least."""
-    change = np.linalg.norm(np.diff(reading.clip.lab, axis=0), axis=-1) > STIR
+    change = distance(reading.clip.lab[1:], reading.clip.lab[:-1]) > STIR
     stir = change.sum((1, 2)) / max(float(np.median(change.sum((1, 2)))), 1.0)
     moving = np.flatnonzero(stir > STILL)
     if len(moving) == 0:
