@@ -3,7 +3,6 @@
 import errno
 import faulthandler
 import os
-import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import av
 import numpy as np
 import pytest
 import sqlalchemy as sa
@@ -34,7 +32,7 @@ from serving.schema import CreateVideo
 from serving.settings import Settings
 from serving.store import Store
 from serving.tables import Row
-from serving.worker import Worker, diagnose, open_host
+from serving.worker import Worker, open_host
 from tests.serving.conftest import EXAMPLES
 
 
@@ -154,37 +152,6 @@ def test_an_error_fails_the_job_and_not_the_worker(
     assert words in row["error"]["message"] and "secret" not in row["error"]["message"]
     assert bench.files() == []
     assert bench.run("good")["status"] == "completed"
-
-
-@contextmanager
-def address_space(left: int) -> Iterator[None]:
-    """Allow this process so many bytes more than it has."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + left
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
-
-
-def test_an_encoder_that_gives_no_reason_is_out_of_memory_where_there_is_none(
-    tmp_path: Path,
-) -> None:
-    frames = np.zeros((2, 512, 512, 3), np.uint8)
-    write_mp4(tmp_path / "v.mp4", frames, 8)  # it loads what it needs
-    with address_space(12 << 20), pytest.raises(Exception) as caught:  # noqa: PT011, B017
-        try:
-            write_mp4(tmp_path / "v.mp4", frames, 8)
-        except Exception as error:
-            assert diagnose(error)[0] == "out_of_memory"
-            wrapped = ValueError("it cannot be read")
-            wrapped.__cause__ = error
-            assert diagnose(wrapped)[0] == "out_of_memory"
-            raise
-    assert isinstance(caught.value, av.error.ExternalError | av.error.BlockingIOError)
-    # The very same error, where there is memory, has another reason.
-    assert diagnose(caught.value)[0] == "generation_failed"
 
 
 def test_what_the_pipeline_refuses_is_the_job_s_error_word_for_word(bench: Bench) -> None:
