@@ -179,8 +179,8 @@ def _cores(
 def _of_one_shade(clip: Clip, own: Mask) -> Mask:
     """What of some pixels `(T, H, W)` has the shade of the thickest of them, and not rather that of
     others of their colour; what is next to it may be its edge."""
-    deep = np.stack([ndimage.distance_transform_edt(frame) for frame in filled(own)])
-    shade = commonest(clip.lab[own & (deep > 0.7 * deep.max())])
+    deep = own * np.stack([ndimage.distance_transform_edt(frame) for frame in filled(own)])
+    shade = commonest(clip.lab[deep > 0.7 * deep.max()])
     off = distance(clip.lab, shade)
     near = ndimage.binary_dilation(own & (off < 0.5 * ALIKE), FLAT, iterations=OUTLINE)
     others = own & ~near

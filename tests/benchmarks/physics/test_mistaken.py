@@ -6,9 +6,12 @@ And figures behind it, on numbers made by hand.
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from benchmarks.physics.detectors import camera, falling, judge, motion, parts, read, smears
 from benchmarks.physics.detectors.bite import blob, swells
+from benchmarks.physics.detectors.clip import Clip
+from benchmarks.physics.detectors.holes import filled
 from benchmarks.physics.detectors.liquid import Water, tilt
 from benchmarks.physics.detectors.stage import Stage
 from benchmarks.physics.validation.nuisances import round_trip
@@ -121,6 +124,37 @@ def test_of_a_known_colour_less_contrast_is_enough() -> None:
     assert not parts.solid(stage, [0.5 * share]).any()
     shadow = Stage(stage.picture, 18, contrast, np.where(contrast > 0, 0.2, 0.0), none)
     assert not parts.solid(shadow, [share]).any(), "a shadow is of a black thing's colour"
+
+
+def test_of_one_shade_is_what_is_like_the_thickest() -> None:
+    lab, own = np.zeros((3, 60, 60, 3), np.float32), np.zeros((3, 60, 60), bool)
+    own[:, 5:25, 5:25], own[:, 40:46] = True, True
+    lab[:, 40:46] = 25.0, -11.0, -4.0  # more of it, and as black
+    clip = Clip(lab, np.arange(3.0), np.arange(3))
+    kept = parts._of_one_shade(clip, own)
+    assert kept[:, 5:25, 5:25].all() and not kept[:, 40:46].any()
+    ring = own.copy()
+    ring[:, 40:46], ring[:, 7:23, 7:23] = False, False
+    assert parts._of_one_shade(clip, ring).any(), "a ring has a shade, too"
+
+
+def test_what_is_on_another_thing_is_no_compact_one_that_is_seen_apart() -> None:
+    wants = [parts.Want(), parts.Want(compact=True)]
+    owner = np.full((1, 30, 30), parts.NOBODY, np.int8)
+    owner[:, 3:10, 3:10], owner[:, 10:12, 4:8], owner[:, 20:25, 20:25] = 0, 1, 1
+    labels = np.zeros(owner.shape, np.int32)
+    labels[:, 3:12, 3:10], labels[:, 20:25, 20:25] = 1, 2
+    whole = parts._whole(owner, labels, wants)
+    assert (whole[:, 10:12] == parts.NOBODY).all() and (whole[:, 20:25, 20:25] == 1).all()
+    owner[:, 20:25], labels[:, 20:25] = parts.NOBODY, 0
+    assert (parts._whole(owner, labels, wants) == owner).all(), "it may be hidden by the other"
+
+
+@pytest.mark.parametrize("size", [9, 30])
+def test_holes_are_those_of_scipy(size: int) -> None:
+    mask = np.random.default_rng(size).random((40, size, size)) < 0.6
+    expected = np.stack([ndimage.binary_fill_holes(frame) for frame in mask])
+    np.testing.assert_array_equal(filled(mask), expected)
 
 
 def test_the_stub_of_a_stream_is_no_slope() -> None:
