@@ -215,6 +215,7 @@ class PackedLinear(nn.Module):
         """What `forward` gives."""
         name, form = self.activation
         product = torch.ops.mkldnn._linear_pointwise
+        x = x.to(self.packed.dtype)  # under autocast it may be narrower, which oneDNN refuses
         out: Tensor = product(x, self.packed, self.linear.bias, name, [], form)
         return out
 
@@ -230,7 +231,7 @@ def packed_linear(x: Tensor, bias: Tensor, handle: Tensor) -> Tensor:
 
 @packed_linear.register_fake
 def _(x: Tensor, bias: Tensor, handle: Tensor) -> Tensor:
-    return x.new_empty(*x.shape[:-1], len(bias))
+    return bias.new_empty(*x.shape[:-1], len(bias))
 
 
 def _frozen(x: Tensor) -> nn.Parameter:

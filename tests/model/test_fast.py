@@ -113,6 +113,17 @@ def test_it_answers_as_the_plain_network(name: str) -> None:
     assert error(shared(network, values), truth) <= FP32
 
 
+def test_under_autocast_it_is_as_close_as_the_plain_network() -> None:
+    network, values = build(), asked({})
+    truth = plain(network, values)
+    errors = []
+    for prepare in (lambda _: None, prepare_for_inference):
+        prepare(network)
+        with torch.autocast("cpu", torch.bfloat16):
+            errors.append(error(plain(network, values), truth))
+    assert 0 < errors[1] <= 1.2 * errors[0]
+
+
 def test_it_comes_back_bit_by_bit_and_takes_no_more_memory() -> None:
     network, values = build(), asked({})
     before, weights = copy.deepcopy(network.state_dict()), weight_bytes(network)
