@@ -232,8 +232,8 @@ def _index(config: TrainConfig) -> dict[str, object]:
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
         "max_sequence_length": config.network.max_sequence_length,
         "limits": {
-            "sizes": list(config.data.sizes),
-            "num_frames": list(config.data.frames),
+            "sizes": list(dict.fromkeys(config.data.sizes)),
+            "num_frames": list(dict.fromkeys(config.data.frames)),
             "fps": world.FPS,
         },
         "defaults": {

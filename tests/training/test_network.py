@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.pipeline import VideoPipeline
 from model.text import build_text_encoder, build_tokenizer, encode_prompts
 from model.transformer import SpacetimeTransformer
 from training.config import TrainConfig, load_config
-from training.network import build, build_world_tokenizer
+from training.network import build, build_world_tokenizer, export
 from world import captions
 
 ROOT = Path(__file__).parents[2]
@@ -68,3 +69,13 @@ def test_a_start_keeps_its_text_encoder_unless_a_fresh_one_is_asked_for(
     opened = build(config, build_world_tokenizer(config), channels=4).text_encoder
     words = [model.get_input_embeddings().weight[3 : 3 + len(KNOWN)] for model in (known, opened)]
     assert torch.equal(*words) is not fresh
+
+
+def test_a_size_that_more_of_the_clips_have_is_told_once(tmp_path: Path) -> None:
+    """A size that stands twice in `data.sizes` is as often again; of the checkpoint it is one."""
+    overrides = ["data.sizes=[64x64,80x48,64x64]", "data.frames=[17,17,9]"]
+    config = load_config(TrainConfig, ROOT / "configs" / "debug.yaml", overrides)
+    tokenizer = build_world_tokenizer(config)
+    export(tmp_path / "told", build(config, tokenizer, channels=24), tokenizer, config, {}, [])
+    described = VideoPipeline.from_pretrained(tmp_path / "told").description
+    assert described.sizes == ("64x64", "80x48") and described.num_frames == (17, 9)
