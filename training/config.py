@@ -167,12 +167,12 @@ class BatchConfig(Section):
 
 
 class TextConfig(Section):
-    """What a fresh text encoder learns before the first step (training/layout.py)."""
+    """What the text encoder learns before the first step (training/layout.py)."""
 
     steps: int = Field(0, ge=0)
     """Steps on captions and coarse layouts alone, then it is kept; 0 trains it with the network."""
-    fresh: bool = False
-    """Do so after `init_from`, too, with a fresh encoder in place of the start's own."""
+    new_words: bool = False
+    """Do so after `init_from`, too, for words that its encoder has not; all else of it stays."""
     batch: int = Field(256, gt=0)
     """Captions of a step."""
     lr: float = Field(1e-3, gt=0)
@@ -319,7 +319,7 @@ class TrainConfig(Section):
     @property
     def teaches_text(self) -> bool:
         """Whether a fresh text encoder learns the layout of clips before the first step."""
-        return self.text.steps > 0 and (self.init_from is None or self.text.fresh)
+        return self.text.steps > 0 and (self.init_from is None or self.text.new_words)
 
 
 class AutoencoderConfig(Section):

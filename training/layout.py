@@ -36,17 +36,21 @@ def teach_layout(
     dataset: Dataset,
     config: TextConfig,
     seed: int,
+    known: int,
     say: Callable[[str], None],
 ) -> None:
     """Train `encoder` in place to tell a clip's coarse layout from its caption.
 
     Args:
-        encoder: fresh; one that has settled on a bag of words does not leave it.
+        encoder: fresh, or one that has had its lessons and is to learn more words.
         token_ids: `(N, L)`, of the captions of the data set.
         masks: `(N, L)`, 1 where there is text.
         dataset: N clips.
         config: steps, batch and learning rate.
         seed: of the order.
+        known: ids below it are known. If there are any, the embeddings of the others are all that
+            is trained, so that every text without new words is told as it was, to the last bit;
+            if there are no others, nothing is.
         say: takes a line on the progress now and then.
     """
     layouts = coarse(dataset)
@@ -61,7 +65,11 @@ def teach_layout(
     head = nn.Linear(encoder.config.d_model, layouts.shape[1], device=device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    trained = [*encoder.parameters(), *head.parameters()]
+    embeddings: Tensor = encoder.get_input_embeddings().weight
+    if known == len(embeddings):
+        return
+    learning = [embeddings] if known else list(encoder.parameters())
+    trained = [*learning, *head.parameters()]
     optimizer = AdamW(trained, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.0)
     errors: list[float] = []
     started = time.monotonic()
@@ -77,6 +85,8 @@ def teach_layout(
         predicted = head((hidden * mask).sum(1) / mask.sum(1))
         error = (predicted - layouts[rows].to(device)).square().mean() / variance
         error.backward()
+        assert embeddings.grad is not None
+        embeddings.grad[:known] = 0.0
         clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()

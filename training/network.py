@@ -13,7 +13,7 @@ import torch.distributed as dist
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 import world
 from model.autoencoder import VideoAutoencoder
@@ -66,10 +66,7 @@ def build(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, channels: int
     every block is ungated (Peebles and Xie, 2023, §3.2, adaLN-zero).
     """
     if config.init_from:
-        network = _open(config.init_from, len(tokenizer), config.network.reference_tokens)
-        if config.teaches_text:  # one that has settled on a bag of words does not leave it
-            network.text_encoder = build_text_encoder(len(tokenizer))
-        return network
+        return _open(config.init_from, len(tokenizer), config.network.reference_tokens)
     shape = config.network
     text_encoder = build_text_encoder(len(tokenizer))
     transformer = SpacetimeTransformer(
@@ -157,6 +154,13 @@ def build_world_tokenizer(
         known = vocabulary(start)
         words = known + [word for word in words if word not in known]
     return build_tokenizer(words, captions.SYNONYMS)
+
+
+def known_ids(config: TrainConfig) -> int:
+    """How many ids the start's text encoder has embeddings of; 0 without a start."""
+    if config.init_from is None:
+        return 0
+    return int(UMT5Config.from_pretrained(config.init_from / "text_encoder").vocab_size)
 
 
 def tokenize(

@@ -32,7 +32,7 @@ from training.files import RunInUse, alone, no_room
 from training.heartbeat import Heartbeat
 from training.layout import teach_layout
 from training.log import Log
-from training.network import check_start
+from training.network import check_start, known_ids
 from training.optim import build_optimizers, schedule, set_rates
 from training.parallel import check_launch, distribute, place
 from training.precision import autocast, check_precision, to_fp8
@@ -67,7 +67,7 @@ def main(config: TrainConfig) -> None:
     network = task.build(channels=dataset.channels).to(device)
     if config.teaches_text and not saved(config.run):
         ids, masks = texts[torch.arange(1, 1 + len(dataset))]
-        lessons = ids, masks, dataset, config.text, config.seed
+        lessons = ids, masks, dataset, config.text, config.seed, known_ids(config)
         teach_layout(network.text_encoder, *lessons, say=partial(accelerator.print, flush=True))
         for parameter in network.text_encoder.parameters():  # one device's sums are not another's
             parameter.data = broadcast(parameter.data)

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -140,11 +141,11 @@ class Fleet:
         Stopped within a write to SQLite it keeps everybody waiting, its heirs, too, for as long as
         nobody kills it, which is the proof of `kinetograph serve`. PostgreSQL sees to it itself.
         """
-        worker.signal(signal.SIGSTOP)
+        stop(worker.popen)
         while not self.writable():
             worker.signal(signal.SIGCONT)
             time.sleep(0.05)
-            worker.signal(signal.SIGSTOP)
+            stop(worker.popen)
 
     def writable(self) -> bool:
         """Whether SQLite's one lock can be had within a second; PostgreSQL has none of the kind."""
@@ -227,6 +228,12 @@ class Fleet:
             assert time.monotonic() - begun < seconds, "it did not come"
             time.sleep(0.05)
         return time.monotonic() - begun
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """Stop a child, and wait until all its threads stand still: the signal alone is a request."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
 
 
 Scenario = Callable[[Fleet], str]

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from serving.jobs import JobQueue
 from serving.tables import ATTEMPTS, IN_PROGRESS, QUEUED, videos
-from tests.serving.fleet import Fleet, Process, Run, Scenario, both, on_each
+from tests.serving.fleet import Fleet, Process, Run, Scenario, both, on_each, stop
 from tests.serving.postgres import Postgres
 
 pytestmark = pytest.mark.proof
@@ -162,7 +162,8 @@ def stopped_after_the_row(fleet: Fleet) -> str:
         with fleet.store.engine.connect() as connection:
             while (job := connection.scalar(known)) is None:
                 pass
-        fleet.api.send_signal(signal.SIGSTOP)
+        stop(fleet.api)
+        time.sleep(0.1)  # by then PostgreSQL is through with what it was sent before
         if fleet.writable() and queue.settled([job]) and fleet.row(job)["status"] == QUEUED:
             queue.close()
             pool.shutdown(wait=False)  # its request is answered once the API goes on

@@ -1,5 +1,6 @@
 """The text encoder learns from captions and layouts which word goes with which."""
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
@@ -14,45 +15,56 @@ from training.layout import teach_layout, twins
 
 COLOURS = ("red", "green", "blue", "pink", "white", "black")
 SIDES = ("left", "right")
+WORDS = (*COLOURS, *SIDES, "a", "of", "square", "circle")
 CONFIG = TextConfig(steps=250, batch=60, lr=2e-3)
 
 
-def sides_dataset() -> LatentDataset:
+def sides_dataset(colours: Sequence[str] = COLOURS) -> LatentDataset:
     """Clips whose left half is in the channel of one colour and whose right half in another's.
 
     Every caption has a twin with the colours swapped: the same words, the other picture.
     """
     latents, captions = [], []
-    for square, circle in permutations(range(len(COLOURS)), 2):
+    for square, circle in permutations(range(len(colours)), 2):
         for side in SIDES:
             left, right = (square, circle) if side == "left" else (circle, square)
-            clip = torch.zeros(1, len(COLOURS), 4, 4)
+            clip = torch.zeros(1, len(colours), 4, 4)
             clip[0, left, :, :2] = 1
             clip[0, right, :, 2:] = 1
             latents.append(clip.bfloat16().view(torch.int16).numpy())
-            captions.append(f"a {COLOURS[square]} square {side} of a {COLOURS[circle]} circle")
+            captions.append(f"a {colours[square]} square {side} of a {colours[circle]} circle")
     sizes = np.array([clip.shape for clip in latents])
     offsets = np.concatenate([[0], sizes.prod(axis=1).cumsum()[:-1]])
     flat = np.concatenate([clip.ravel() for clip in latents])
     return LatentDataset(flat, flat, offsets, sizes, captions)
 
 
+def teach(
+    encoder: UMT5EncoderModel, words: Sequence[str], dataset: LatentDataset, known: int = 0
+) -> None:
+    encoded = build_tokenizer(words)(
+        dataset.captions, padding="max_length", max_length=12, return_tensors="pt"
+    )
+    ids = encoded.input_ids, encoded.attention_mask
+    lines: list[str] = []
+    teach_layout(encoder, *ids, dataset, CONFIG, seed=0, known=known, say=lines.append)
+    assert [line.split(" error")[0] for line in lines] == [f"text 200/{CONFIG.steps}"]
+
+
+def ids(text: str, words: Sequence[str] = WORDS) -> Tensor:
+    token_ids: Tensor = build_tokenizer(words)(text, return_tensors="pt").input_ids
+    return token_ids
+
+
 def taught(knows_order: bool = True) -> tuple[UMT5EncoderModel, Tensor, Tensor]:
     """Return a fresh encoder after its lessons, and the ids of a caption and of its twin."""
-    dataset = sides_dataset()
-    tokenizer = build_tokenizer([*COLOURS, *SIDES, "a", "of", "square", "circle"])
-    encoded = tokenizer(dataset.captions, padding="max_length", max_length=12, return_tensors="pt")
     torch.manual_seed(0)
-    encoder = build_text_encoder(len(tokenizer))
+    encoder = build_text_encoder(3 + len(WORDS))
     if not knows_order:
         forget_order(encoder)
-    lines: list[str] = []
-    ids = encoded.input_ids, encoded.attention_mask
-    teach_layout(encoder, *ids, dataset, CONFIG, seed=0, say=lines.append)
-    assert [line.split(" error")[0] for line in lines] == [f"text 200/{CONFIG.steps}"]
-    twins = ["a red square left of a blue circle", "a blue square left of a red circle"]
-    ids = [tokenizer(text, return_tensors="pt").input_ids for text in twins]
-    return encoder, ids[0], ids[1]
+    teach(encoder, WORDS, sides_dataset())
+    one, other = "a red square left of a blue circle", "a blue square left of a red circle"
+    return encoder, ids(one), ids(other)
 
 
 @torch.no_grad()
@@ -82,6 +94,27 @@ def test_lessons_depend_on_the_seed_alone() -> None:
     two, *_ = taught()
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_an_encoder_that_knows_words_learns_the_others_alone() -> None:
+    """What has no new word is told as before, to the last bit; twins with one come apart."""
+    encoder, old, _ = taught()
+    words, colours = (*WORDS, "grey"), (*COLOURS, "grey")
+    encoder.resize_token_embeddings(3 + len(words))
+    before = encoder(input_ids=old).last_hidden_state
+    teach(encoder, words, sides_dataset(colours), known=3 + len(WORDS))
+    assert torch.equal(encoder(input_ids=old).last_hidden_state, before)
+    new = "a grey square left of a blue circle", "a blue square left of a grey circle"
+    assert difference(encoder, *(ids(text, words) for text in new)) > 0.3
+
+
+def test_an_encoder_that_knows_all_words_stays_as_it_is() -> None:
+    encoder = build_text_encoder(3 + len(WORDS))
+    before = [parameter.clone() for parameter in encoder.parameters()]
+    lessons = torch.zeros(60, 12), torch.ones(60, 12), sides_dataset(), CONFIG
+    teach_layout(encoder, *lessons, seed=0, known=3 + len(WORDS), say=print)
+    for one, other in zip(encoder.parameters(), before, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_twins_have_the_same_words_and_another_order() -> None:
