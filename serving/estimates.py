@@ -1,4 +1,8 @@
-"""How long jobs take: learned from those that were finished, scaled where the shape is new."""
+"""How long jobs take: learned from those that were finished, scaled where the shape is new.
+
+Machines do not keep their speed: they throttle, have other work, or have just been started. So what
+is usual of a shape is told in the pace of the latest jobs, of whatever shape they are.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -8,6 +12,8 @@ from typing import Any, NamedTuple
 
 PER_SHAPE = 9
 """Jobs of one shape that are learned from, the latest ones."""
+PACED_BY = 3
+"""Latest jobs that tell the pace: one odd job is no pace, and a change shows after two."""
 
 
 class Shape(NamedTuple):
@@ -79,15 +85,29 @@ class Stages(NamedTuple):
 
 
 def learn(finished: Iterable[Mapping[str, Any]]) -> dict[Shape, Stages]:
-    """The median stages of each shape's latest jobs; `finished` are one model's, latest first."""
+    """The median stages of each shape's latest jobs, in the pace of the latest of all.
+
+    finished: rows of one model's completed jobs, latest first.
+    """
     spent: dict[Shape, list[Stages]] = {}
+    latest: list[tuple[Shape, Stages]] = []
     for row in finished:
-        if len(jobs := spent.setdefault(Shape.parse(row["shape"]), [])) < PER_SHAPE:
-            jobs.append(Stages.spent(row))
-    return {
+        shape, stages = Shape.parse(row["shape"]), Stages.spent(row)
+        latest.append((shape, stages))
+        if len(jobs := spent.setdefault(shape, [])) < PER_SHAPE:
+            jobs.append(stages)
+    usual = {
         shape: Stages(*(median(stage) for stage in zip(*jobs, strict=True)))
         for shape, jobs in spent.items()
     }
+    paces = [
+        sum(stages) / seconds
+        for shape, stages in latest
+        # The only job of its shape is as usual whatever the pace.
+        if len(spent[shape]) > 1 and (seconds := sum(usual[shape])) > 0
+    ]
+    pace = median(paces[:PACED_BY]) if paces else 1.0
+    return {shape: Stages(*(pace * stage for stage in stages)) for shape, stages in usual.items()}
 
 
 def expect(shape: Shape, learned: Mapping[Shape, Stages]) -> Stages | None:

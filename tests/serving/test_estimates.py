@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.estimates import PER_SHAPE, Shape, Stages, expect, learn, wait
+from serving.estimates import PACED_BY, PER_SHAPE, Shape, Stages, expect, learn, wait
 
 SMALL, LARGE = Shape(64, 64, 1, 9, 4), Shape(128, 64, 1, 17, 8)
 
@@ -34,6 +34,17 @@ def test_the_median_of_the_latest_jobs_of_that_shape_is_expected() -> None:
     # Of more than PER_SHAPE jobs the older ones are forgotten.
     jobs = [finished(SMALL, 0.0, 5.0, 0.0)] * PER_SHAPE + [finished(SMALL, 0.0, 1.0, 0.0)] * 50
     assert expect(SMALL, learn(jobs)) == pytest.approx(Stages(0.0, 5.0, 0.0))
+
+
+def test_all_shapes_are_expected_in_the_pace_of_the_latest_jobs() -> None:
+    rare, slow = [finished(LARGE, 2.0, 80.0, 4.0)] * 2, [finished(SMALL, 2.0, 8.0, 4.0)] * PER_SHAPE
+    half, usual = Stages(1.0, 40.0, 2.0), Stages(2.0, 80.0, 4.0)
+    quick = [finished(SMALL, 1.0, 4.0, 2.0)]
+    few = PACED_BY // 2
+    assert expect(LARGE, learn(quick * (few + 1) + slow + rare)) == pytest.approx(half)
+    assert expect(LARGE, learn(quick * few + slow + rare)) == pytest.approx(usual)
+    # The only job of its shape tells no pace.
+    assert expect(SMALL, learn(rare[:1] + quick * 2)) == pytest.approx(Stages(1.0, 4.0, 2.0))
 
 
 def test_a_new_shape_is_scaled_by_tokens_and_steps_and_its_file_by_pixels() -> None:
