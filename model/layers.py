@@ -43,9 +43,11 @@ def spread(row: Tensor, index: Tensor | None) -> Tensor:
     """Rows `(R, d)` so that they broadcast over tokens `(G, N/G, d)`.
 
     Without an index that is a view; with one, a gather of one row a token, made at each use and
-    never for all six modulations together.
+    never for all six modulations together. On a CPU its gradient is summed in the order of the
+    tokens: that of `row[index]` is summed by threads in whatever order they come, so that a run
+    that went on from a state would not always be the one that was never stopped.
     """
-    return row.unsqueeze(1) if index is None else row[index].unsqueeze(0)
+    return row.unsqueeze(1) if index is None else row.index_select(0, index).unsqueeze(0)
 
 
 def affine_norm(

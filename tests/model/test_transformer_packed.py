@@ -14,6 +14,7 @@ from diffusers import WanTransformer3DModel
 from peft import LoraConfig
 from torch import Tensor
 
+from model.layers import spread
 from model.tokens import Segments, Tokens, pack
 from model.transformer import SpacetimeTransformer
 
@@ -290,3 +291,16 @@ def test_refuses_texts_that_are_not_the_clips() -> None:
         network.forward_tokens(tokens, torch.randn(7, 24), Segments((3, 4)))
     with pytest.raises(ValueError, match="text has 7 rows, but its segments sum to 8"):
         network.forward_tokens(tokens, torch.randn(7, 24), Segments((8,)))
+
+
+def test_what_a_row_learns_from_its_tokens_is_summed_in_their_order() -> None:
+    """To the last bit, however many threads there are and whichever comes first."""
+    g = torch.Generator().manual_seed(0)
+    index = torch.randint(7, (1280,), generator=g).sort().values
+    gradient = torch.randn(1, len(index), 64, generator=g)
+    row = torch.randn(7, 64, requires_grad=True, generator=g)
+    spread(row, index).backward(gradient)
+    expected = torch.zeros(7, 64)
+    for number, learned in zip(index.tolist(), gradient[0], strict=True):
+        expected[number] += learned
+    assert row.grad is not None and torch.equal(row.grad, expected)
