@@ -33,6 +33,25 @@ class Context(NamedTuple):
     log_counts: Tensor | None = None
     kept: list[Tensor] | None = None
 
+    def check(self, image_rows: int | None) -> None:
+        """Raise ValueError unless segments divide what they are of, clip by clip.
+
+        Args:
+            image_rows: the image tokens that every clip must have, where the network says how many.
+        """
+        self.text_segments.check("text", len(self.text))
+        if self.image is None:
+            return
+        count = 0 if self.image_segments is None else len(self.image_segments)
+        if self.image_segments is None or count != len(self.text_segments):
+            raise ValueError(f"{count} image segments, but {len(self.text_segments)} text segments")
+        self.image_segments.check("image", len(self.image))
+        if image_rows is not None and set(self.image_segments.lengths) != {image_rows}:
+            raise ValueError(
+                f"image segments are {self.image_segments.lengths} long; "
+                f"this model's pos_embed_seq_len asks for {image_rows} rows a clip"
+            )
+
     def joined(self) -> Context:
         """Every clip's image tokens put in front of its text."""
         assert self.image is not None and self.image_segments is not None

@@ -358,11 +358,10 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin
         image: Tensor | None,
         image_segments: Segments | None,
     ) -> Context:
-        text_segments.check("text", len(text))
-        if image is not None:
-            self._check_image(image, image_segments, text_segments)
-        text, image = self.condition_embedder.embed_context(text, image)
         context = Context(text, text_segments, image, image_segments)
+        context.check(self.config.pos_embed_seq_len)
+        text, image = self.condition_embedder.embed_context(text, image)
+        context = context._replace(text=text, image=image)
         if image is not None:
             context = context.joined()
         return context if self.config.added_kv_proj_dim is None else context.parted()
@@ -389,17 +388,3 @@ class SpacetimeTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin
         x = affine_norm(x, 1 + scale, shift, tokens.timestep_index, self.config.eps)
         out: Tensor = self.proj_out(x.to(modulation.dtype)).flatten(0, 1)
         return out
-
-    def _check_image(
-        self, image: Tensor, image_segments: Segments | None, text_segments: Segments
-    ) -> None:
-        if image_segments is None or len(image_segments) != len(text_segments):
-            count = 0 if image_segments is None else len(image_segments)
-            raise ValueError(f"{count} image segments, but {len(text_segments)} text segments")
-        image_segments.check("image", len(image))
-        wanted = self.config.pos_embed_seq_len
-        if wanted is not None and set(image_segments.lengths) != {wanted}:
-            raise ValueError(
-                f"image segments are {image_segments.lengths} long; "
-                f"this model's pos_embed_seq_len asks for {wanted} rows a clip"
-            )

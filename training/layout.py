@@ -53,6 +53,9 @@ def teach_layout(
             if there are no others, nothing is.
         say: takes a line on the progress now and then.
     """
+    embeddings: Tensor = encoder.get_input_embeddings().weight
+    if known == len(embeddings):
+        return
     layouts = coarse(dataset)
     layouts -= layouts.mean(0)
     variance = layouts.square().mean()
@@ -65,9 +68,6 @@ def teach_layout(
     head = nn.Linear(encoder.config.d_model, layouts.shape[1], device=device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    embeddings: Tensor = encoder.get_input_embeddings().weight
-    if known == len(embeddings):
-        return
     learning = [embeddings] if known else list(encoder.parameters())
     trained = [*learning, *head.parameters()]
     optimizer = AdamW(trained, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.0)
