@@ -52,8 +52,9 @@ def _page(report: Fields, name: str, clips: str, failures: str | None) -> str:
         _row(f"**{name}**", totals),
         *(_row(baseline["name"], baseline) for baseline in report["baselines"]),
         "",
-        f"{totals['clips']} clips of {totals['cases']} prompts, {totals['failed']} failed, "
-        f"{totals['refused']} refused. {_by_combination(report)}",
+        f"{totals['clips']} clips of {totals['cases']} cases with "
+        f"{len({case['prompt'] for case in report['cases']})} different prompts, "
+        f"{totals['failed']} failed, {totals['refused']} refused. {_by_combination(report)}",
         "",
         "## Families",
         "",

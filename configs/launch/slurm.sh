@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One task a node; each starts a process for each of its GPUs:
-#   sbatch configs/launch/slurm.sh --config configs/wan.yaml parallel.shard=8 parallel.replicate=4
+#   sbatch configs/launch/slurm.sh --config configs/toy.yaml parallel.shard=8 parallel.replicate=4
 # With DRY_RUN=1 the launch line is printed and nothing is started.
 #SBATCH --job-name=kinetograph
 #SBATCH --nodes=4
