@@ -30,7 +30,7 @@ from training.data.dataset import Dataset, open_data
 from training.network import TextToVideo, build, build_world_tokenizer, check_start
 from training.optim import build_optimizers
 from training.packing import Pack
-from training.parallel import recompute
+from training.parallel import check_shares, recompute
 from training.precision import autocast
 from training.tasks import Given, with_adapter
 
@@ -71,7 +71,8 @@ def dry_run(config: TrainConfig) -> None:
     """Print what a step would take.
 
     Raises:
-        ConfigError: if it cannot fit, naming the value to lower.
+        ConfigError: if the processes cannot share it, or if it cannot fit, naming the value to
+            change.
     """
     check_start(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -80,6 +81,7 @@ def dry_run(config: TrainConfig) -> None:
     tokenizer = None if config.text.cached else build_world_tokenizer(config)
     with fake, device:
         network = outline(config, tokenizer, dataset.channels)
+    check_shares(config, network.transformer.config.num_attention_heads)
     packs = fullest(config, dataset, network)
     found = estimate(config, dataset, network, packs, fake, device)
     sizes = sorted({dataset.size(clip) for clip in range(len(dataset))})
@@ -138,7 +140,7 @@ def fullest(config: TrainConfig, dataset: Dataset, network: TextToVideo) -> list
     width = shape.num_attention_heads * shape.attention_head_dim
     stream = Batches(config, dataset, shape.patch_size).stream(width)
     packs = [pack for _ in range(config.batch.window) for pack in next(stream)]
-    count = max(1, config.batch.packs // (config.parallel.replicate * config.parallel.shard))
+    count = config.batch.packs // (config.parallel.replicate * config.parallel.shard)
     return sorted(packs, key=lambda pack: (pack.tokens, len(pack.ids)))[-count:]
 
 
@@ -174,7 +176,7 @@ def estimate(
         averages=averaged // shard,
         moments=moments // shard,
         gathered=_gathered(network) if shard > 1 else 0,
-        step=step if alone else step + parameters // shard,
+        step=step if alone else step + averaged // shard,
     )
 
 

@@ -96,6 +96,11 @@ class Packer:
         _, _, ids, lengths = self._open.pop(place)
         return Pack(tuple(ids), tuple(lengths))
 
+    @property
+    def limits(self) -> list[int]:
+        """What a pack and the open ones may hold; others pack the same clips otherwise."""
+        return [self.budget, self.smallest, self.open_packs, self.segments]
+
     def state_dict(self) -> dict[str, Any]:
         """What it holds: the clips of every open pack."""
         packs = [[number, list(ids), list(lengths)] for _, number, ids, lengths in self._open]
@@ -199,9 +204,15 @@ class PackStream:
         self._rounds = [rounds[i] for i in order.tolist()]
         self._windows += 1
 
+    @property
+    def _form(self) -> list[int]:
+        """All numbers that packs and rounds depend on, besides the samples' lengths."""
+        return [*self.packer.limits, self._ranks, self._window]
+
     def state_dict(self) -> dict[str, Any]:
         """Where it is, and the samples that it holds."""
         return {
+            "form": self._form,
             "cursor": self.cursor,
             "windows": self._windows,
             "packer": self.packer.state_dict(),
@@ -210,11 +221,25 @@ class PackStream:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Go on where `state_dict` was taken, with the very packs that were held there.
+
+        Where packs have another form now, or samples other lengths, those that were held are packed
+        anew, in their order: none is lost, and none comes twice.
+        """
         self.cursor, self._windows = state["cursor"], state["windows"]
-        self.packer.load_state_dict(state["packer"])
         self._waiting = [_pack(saved) for saved in state["waiting"]]
         self._rounds = [[_pack(saved) for saved in dealt] for dealt in state["rounds"]]
+        opened = [Pack(tuple(ids), tuple(lengths)) for _, ids, lengths in state["packer"]["open"]]
+        held = [pack for dealt in [opened, self._waiting, *self._rounds] for pack in dealt]
+        known = {
+            n: length for pack in held for n, length in zip(pack.ids, pack.lengths, strict=True)
+        }
+        if state.get("form") == self._form and all(self._length(n) == known[n] for n in known):
+            self.packer.load_state_dict(state["packer"])
+            return
+        self._waiting, self._rounds = [], []
+        for position in sorted(known):
+            self._waiting += self.packer.add(position, self._length(position))
 
 
 def _listed(pack: Pack) -> list[list[int]]:

@@ -91,15 +91,31 @@ def check_launch() -> None:
             )
 
 
+def check_shares(config: TrainConfig, heads: int) -> None:
+    """Refuse a step that the processes asked for cannot share evenly.
+
+    Raises:
+        ConfigError: naming its packs, a pack's tokens or the network's heads.
+    """
+    parallel, batch = config.parallel, config.batch
+    for key, value, divisor in (
+        ("network.heads", heads, parallel.sequence),
+        ("batch.tokens", batch.tokens, parallel.sequence),
+        ("batch.packs", batch.packs, parallel.replicate * parallel.shard),
+    ):
+        if value % divisor:
+            raise ConfigError(f"{key}: {value} is no multiple of {divisor}, as parallel asks")
+
+
 def place(config: TrainConfig, processes: int, device: torch.device, heads: int) -> Place:
     """Find this process's place.
 
     Raises:
         ConfigError: if the processes are not as many as the configuration asks for, which is also
             how a launch shows that silently started one process only; or if they cannot share a
-            step's packs, a pack's tokens or the network's heads evenly.
+            step evenly.
     """
-    parallel, batch = config.parallel, config.batch
+    parallel = config.parallel
     replicate, shard, sequence = parallel.replicate, parallel.shard, parallel.sequence
     if replicate * shard * sequence != processes:
         raise ConfigError(
@@ -107,13 +123,7 @@ def place(config: TrainConfig, processes: int, device: torch.device, heads: int)
             f"{replicate * shard * sequence}, but {processes} processes run; start as many "
             "(configs/launch/ has launch files), or change the three"
         )
-    for key, value, divisor in (
-        ("network.heads", heads, sequence),
-        ("batch.tokens", batch.tokens, sequence),
-        ("batch.packs", batch.packs, replicate * shard),
-    ):
-        if value % divisor:
-            raise ConfigError(f"{key}: {value} is no multiple of {divisor}, as parallel asks")
+    check_shares(config, heads)
     if processes == 1:
         return Place(device)
     # Processes that share a sequence hold the same parameters: to these, they are copies.
@@ -146,8 +156,19 @@ def distribute(network: TextToVideo, at: Place, config: ParallelConfig) -> nn.Mo
     mesh = at.mesh["shard"] if at.mesh["copies"].size() == 1 else at.mesh
     for block in network.transformer.blocks:
         fully_shard(block, mesh=mesh, shard_placement_fn=_longest)
-    fully_shard(network, mesh=mesh, shard_placement_fn=_longest)
+    # Left gathered after a forward pass without a backward one, as a root is, the parameters
+    # outside the blocks would be those of a validation at the next step: the averages.
+    fully_shard(network, mesh=mesh, shard_placement_fn=_longest, reshard_after_forward=True)
     return network
+
+
+def exchange(model: nn.Module, gradients: bool) -> None:
+    """Have the next backward pass of copies sum its gradients over all, or keep them for later.
+
+    Shards always send theirs to their owners: kept, they would take the memory of the whole.
+    """
+    if isinstance(model, DistributedDataParallel):
+        model.require_backward_grad_sync = gradients
 
 
 def _longest(parameter: nn.Parameter) -> Shard | None:

@@ -34,7 +34,7 @@ from training.layout import teach_layout
 from training.log import Log
 from training.network import check_start, known_ids
 from training.optim import build_optimizers, schedule, set_rates
-from training.parallel import check_launch, distribute, place
+from training.parallel import check_launch, distribute, exchange, place
 from training.precision import autocast, check_precision, to_fp8
 from training.speed import Cost
 from training.state import TrainState
@@ -117,7 +117,8 @@ def main(config: TrainConfig) -> None:
         # Rectified flow: from x_t and t, predict the velocity from data to noise. The gradients of
         # all processes are averaged, hence the factor.
         losses = []
-        for batch in map(at.share, mine):
+        for left, batch in zip(reversed(range(len(mine))), map(at.share, mine), strict=True):
+            exchange(model, gradients=left == 0)
             tokens, target = batch.tokens.to(device), batch.target.to(device)
             text = (part.to(device) for part in (*texts[batch.rows], *batch.images))
             with autocast(config, device):

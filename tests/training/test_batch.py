@@ -176,6 +176,14 @@ def test_a_batch_is_a_function_of_seed_and_positions(dataset: LatentDataset) -> 
     )
 
 
+def held(stream: PackStream) -> list[int]:
+    """The positions of all samples that a stream holds."""
+    state = stream.state_dict()
+    packs = [ids for _, ids, _ in state["packer"]["open"]]
+    packs += [ids for dealt in [state["waiting"], *state["rounds"]] for ids, _ in dealt]
+    return [n for ids in packs for n in ids]
+
+
 def test_a_stream_goes_on_where_it_was_left_and_loses_nothing(dataset: LatentDataset) -> None:
     batches = Batches(configured(*CONDITIONED), dataset, PATCH)
 
@@ -193,7 +201,34 @@ def test_a_stream_goes_on_where_it_was_left_and_loses_nothing(dataset: LatentDat
     assert [next(second) for _ in range(13)] == expected[7:]
     positions = [n for packs in expected for pack in packs for n in pack.ids]
     assert len(set(positions)) == len(positions)
-    waiting = [n for _, ids, _ in second.state_dict()["packer"]["open"] for n in ids]
-    waiting += [n for ids, _ in second.state_dict()["waiting"] for n in ids]
-    waiting += [n for dealt in second.state_dict()["rounds"] for ids, _ in dealt for n in ids]
+    waiting = held(second)
     assert sorted(positions + waiting) == list(range(second.cursor))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ranks", "told"),
+    [(120, 3, ()), (112, 2, ()), (400, 2, ()), (120, 2, ("seed=4",)), (120, 2, ("batch.image_share=0.9",))],
+)  # fmt: skip
+def test_a_stream_goes_on_in_another_form_with_the_samples_it_holds(
+    tokens: int, ranks: int, told: tuple[str, ...], dataset: LatentDataset
+) -> None:
+    """More packs a step, another budget, samples of other lengths: packs are right for these."""
+    batches, other = (
+        Batches(configured(*CONDITIONED, *more), dataset, PATCH) for more in ((), told)
+    )
+
+    def stream(form: Batches, tokens: int, ranks: int) -> PackStream:
+        packer = Packer(tokens, form.smallest, open_packs=4)
+        return PackStream(form.length, packer, ranks=ranks, window=3, width=24, seed=5)
+
+    first = stream(batches, 120, 2)
+    taken = [n for _ in range(7) for pack in next(first) for n in pack.ids]
+    second = stream(other, tokens, ranks)
+    second.load_state_dict(first.state_dict())
+    assert sorted(held(second)) == sorted(held(first)) and second.cursor == first.cursor
+    for packs in (next(second) for _ in range(20)):
+        assert len(packs) == ranks
+        for pack in packs:
+            assert pack.lengths == tuple(map(other.length, pack.ids)) and pack.tokens <= tokens
+            taken += pack.ids
+    assert sorted(taken + held(second)) == list(range(second.cursor))
