@@ -1,7 +1,10 @@
 """From the samples of a pack to what the network sees and what it is to answer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -11,7 +14,7 @@ from model.tokens import Segments, Tokens, beside, grid, pack, patch_counts, pat
 from training.config import ConfigError, TrainConfig
 from training.data.dataset import Dataset
 from training.data.sampler import Sample, sample_at
-from training.masks import Condition, draw_condition, first_frame, nothing
+from training.masks import Condition, draw_condition, first_frame, most_references, nothing
 from training.noise import generator
 from training.packing import Pack, Packer, PackStream
 
@@ -53,19 +56,10 @@ class Batches:
         self._from_image = config.text.cached and dataset.starts_from_image
 
     def length(self, position: int) -> int:
-        """How many tokens the sample at a position has, references included.
-
-        Raises:
-            ConfigError: if they are more than a pack can hold.
-        """
+        """How many tokens the sample at a position has, references included."""
         sample = self._sample(position)
         frames, height, width = self._size(sample)
-        tokens = (frames + len(self._condition(sample).references)) * height * width
-        if tokens > (most := self._config.batch.tokens):
-            raise ConfigError(
-                f"batch.tokens: {most}, but clip {sample.clip} takes {tokens}; allowed is no less"
-            )
-        return tokens
+        return (frames + len(self._condition(sample).references)) * height * width
 
     @property
     def smallest(self) -> int:
@@ -73,11 +67,25 @@ class Batches:
         _, _, height, width = map(int, self._dataset.sizes.min(axis=0))
         return (height // self._patch[1]) * (width // self._patch[2])
 
+    def _largest(self) -> tuple[int, int]:
+        """The clip that can have the most tokens, and how many, whatever is drawn for it."""
+        sizes, clips = np.unique(self._dataset.sizes, axis=0, return_index=True)
+        found = []
+        for (frames, _, height, width), clip in zip(sizes.tolist(), clips.tolist(), strict=True):
+            count, rows, columns = patch_counts((frames, height, width), self._patch)
+            if self._config.batch.image_share == 1:
+                count = 1
+            if self._config.network.reference_tokens:
+                count += most_references(count)
+            found.append((count * rows * columns, clip))
+        most, clip = max(found, key=lambda one: one[0])
+        return clip, most
+
     def stream(self, width: int) -> PackStream:
         """The packs of all steps, from position 0 on, for a network of a width.
 
         Raises:
-            ConfigError: if there is no clip, or none that a pack can hold.
+            ConfigError: if there is no clip, or one that a pack may not be able to hold.
         """
         batch, count = self._config.batch, len(self._dataset)
         if not count:
@@ -87,10 +95,26 @@ class Batches:
                 f"batch.tokens: {batch.tokens} hold none of the {count} clips, so that there are 0 "
                 f"usable ones; the smallest frame takes {self.smallest}, and that is the least"
             )
+        clip, most = self._largest()
+        if batch.tokens < most:
+            beside = ", with what may be shown beside it" * self._config.network.reference_tokens
+            raise ConfigError(
+                f"batch.tokens: {batch.tokens}, but clip {clip} takes {most}{beside}; allowed is "
+                "no less"
+            )
         packer = Packer(batch.tokens, self.smallest, batch.open_packs, batch.segments)
         return PackStream(
             self.length, packer, batch.packs, batch.window, width, seed=self._config.seed
         )
+
+    def named(self, packs: Iterable[Pack]) -> list[dict[str, Any]]:
+        """The clips of packs by number and caption, with the tokens of each."""
+        return [
+            {"clip": (clip := self._sample(position).clip), "tokens": tokens,
+             "caption": self._dataset.captions[clip]}
+            for pack in packs
+            for position, tokens in zip(pack.ids, pack.lengths, strict=True)
+        ]  # fmt: skip
 
     def build(self, packed: Pack, budget: int | None = None) -> Batch:
         """Draw the noise, timesteps and conditions of a pack's samples, and lay out their tokens.

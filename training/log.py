@@ -1,5 +1,6 @@
 """What a run says: a row of metrics a step, curves and clips, a line now and then, its configs."""
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ class Log:
         self._accelerator = accelerator
         self._writes = accelerator.is_main_process
         self._metrics = config.run / "metrics.jsonl"
+        self._validation = config.run / "validation.jsonl"
         self._cost = cost
         self._first = step
         self._started = self._last = time.monotonic()
@@ -35,16 +37,17 @@ class Log:
             config.name,
             init_kwargs={
                 "tensorboard": {"purge_step": step + 1},
-                "wandb": {"dir": str(config.run), "id": config.run.name, "resume": "allow"},
+                "wandb": {"dir": str(config.run), "id": _id(config.run), "resume": "allow"},
             },
         )
         if not self._writes:
             return
         _append(config.run / "configs.jsonl", {"from_step": step, **config.model_dump(mode="json")})
-        if self._metrics.exists():
-            rows = self._metrics.read_text().splitlines(keepends=True)
-            kept = [row for row in rows if _step_of(row, default=step + 1) <= step]
-            self._metrics.write_text("".join(kept))
+        for file in (self._metrics, self._validation):
+            if file.exists():
+                rows = file.read_text().splitlines(keepends=True)
+                kept = [row for row in rows if _step_of(row, default=step + 1) <= step]
+                file.write_text("".join(kept))
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -86,9 +89,16 @@ class Log:
                 f"{elapsed / 60:.1f} min, about {left / 60:.0f} min left"
             )
 
+    def stopped(self, step: int, clips: list[dict[str, Any]]) -> Path:
+        """Write the clips of a step that must not be taken, a line each; gives the file."""
+        file = self._config.run / f"stopped_{step:07d}.jsonl"
+        if self._writes:
+            file.write_text("".join(json.dumps(clip) + "\n" for clip in clips))
+        return file
+
     def validation(self, step: int, scores: dict[str, float]) -> None:
         """Append scores to `validation.jsonl`, print and track them."""
-        _append(self._config.run / "validation.jsonl", {"step": step, **scores})
+        _append(self._validation, {"step": step, **scores})
         self._accelerator.log({f"validation/{name}": value for name, value in scores.items()}, step)
         self.say(f"step {step} " + " ".join(f"{name} {v:.4f}" for name, v in scores.items()))
 
@@ -98,6 +108,12 @@ class Log:
         for tracker in self._accelerator.trackers:
             layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             tracker.log_images({"validation": np.array(sheet)[None]}, step=step, **layout)
+
+
+def _id(run: Path) -> str:
+    """A name that W&B takes and that no run in another folder has."""
+    digest = hashlib.blake2b(str(run.resolve()).encode(), digest_size=4).hexdigest()
+    return f"{run.name}-{digest}"
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

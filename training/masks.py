@@ -45,6 +45,14 @@ def draw_condition(size: Size, generator: Generator) -> Condition:
     return Condition(mode=mode, clean=layout.clean, references=layout.references)
 
 
+def most_references(frames: int) -> int:
+    """The most frames that `draw_condition` gives beside a clip of T latent frames.
+
+    A clip that is extended backwards has up to three in four of its frames given (`_extent`).
+    """
+    return 0 if frames < 2 else max(1, min(3 * frames // 4, frames - 1))
+
+
 def first_frame(size: Size) -> Condition:
     """The first frame of a clip of more than one."""
     return Condition(mode="first frame", clean=Layout.of(size, prefix=1).clean)

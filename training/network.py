@@ -17,6 +17,8 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 import world
 from model.autoencoder import VideoAutoencoder
+from model.loading import read_index
+from model.manifest import CheckpointError, Manifest
 from model.text import build_text_encoder, build_tokenizer, vocabulary
 from model.tokens import Segments, Tokens
 from model.transformer import SpacetimeTransformer
@@ -119,11 +121,19 @@ def check_start(config: TrainConfig) -> None:
         )
     if not config.init_from:
         return
-    if not (config.init_from / "model_index.json").is_file():
-        raise ConfigError(f"init_from: {config.init_from} holds no model_index.json")
+    try:
+        index = read_index(config.init_from, str(config.init_from))
+        length = Manifest.of(index).max_sequence_length
+    except CheckpointError as error:
+        raise ConfigError(f"init_from: {error}") from None
     if config.text.cached:
         return
-    length = json.loads((config.init_from / "model_index.json").read_text())["max_sequence_length"]
+    if "VideoAutoencoder" not in (index.get("vae") or ()):
+        raise ConfigError(
+            f"init_from: {config.init_from} has not this project's autoencoder and text encoder; "
+            "with text.cached=true it is trained on clips that training.data.prepare made with it "
+            "(docs/finetune.md)"
+        )
     if length != config.network.max_sequence_length:
         raise ConfigError(
             f"network.max_sequence_length: {config.network.max_sequence_length}, but "

@@ -131,9 +131,12 @@ def main(config: TrainConfig) -> None:
         loss = at.total(losses)
         norm = full(clip_grad_norm_(network.parameters(), config.optim.max_grad_norm))
         if not math.isfinite(loss.item() + norm.item()):
+            clips = log.stopped(state.step + 1, batches.named(packs))
             sys.exit(
                 f"step {state.step + 1}: loss {loss.item()}, gradient norm {norm.item()}; stopped "
-                f"before they reached the weights; samples {[p.ids for p in packs]}"
+                f"before they reached the weights; {clips} names the step's clips. Look at them, "
+                "or lower optim.lr and optim.muon_lr, and start again: the run goes on from its "
+                "last state"
             )
         for optimizer in state.optimizers:
             optimizer.step()

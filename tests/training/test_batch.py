@@ -207,7 +207,8 @@ def test_a_stream_goes_on_where_it_was_left_and_loses_nothing(dataset: LatentDat
 
 @pytest.mark.parametrize(
     ("tokens", "ranks", "told"),
-    [(120, 3, ()), (112, 2, ()), (400, 2, ()), (120, 2, ("seed=4",)), (120, 2, ("batch.image_share=0.9",))],
+    [(120, 3, ()), (112, 2, ()), (400, 2, ()), (120, 2, ("seed=4",)),
+     (120, 2, ("batch.image_share=0.9",))],
 )  # fmt: skip
 def test_a_stream_goes_on_in_another_form_with_the_samples_it_holds(
     tokens: int, ranks: int, told: tuple[str, ...], dataset: LatentDataset

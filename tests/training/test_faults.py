@@ -96,11 +96,23 @@ def test_no_usable_clip_is_an_error(
         Batches(configured(f"batch.tokens={tokens}"), dataset(sizes), (1, 2, 2)).stream(16)
 
 
-def test_a_clip_that_no_pack_can_hold_is_named() -> None:
-    batches = Batches(configured("batch.tokens=40"), dataset([(5, 3, 8, 8)]), (1, 2, 2))
-    with pytest.raises(ConfigError, match=r"batch\.tokens: 40, but clip 0 takes 80"):
-        for _ in range(10):
-            next(batches.stream(16))
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        (("batch.tokens=79",), r"batch\.tokens: 79, but clip 1 takes 80; allowed is no less"),
+        (("batch.tokens=127", "network.reference_tokens=true"),
+         r"127, but clip 1 takes 128, with what may be shown beside it; allowed is no less"),
+    ],
+)  # fmt: skip
+def test_a_clip_that_no_pack_may_be_able_to_hold_is_named_at_the_start(
+    told: tuple[str, ...], sentence: str
+) -> None:
+    """Not at the step that would take it; alone and as a part of more, what fits is packed."""
+    clips = dataset([(1, 3, 8, 8), (5, 3, 8, 8), (3, 3, 8, 8)])
+    with pytest.raises(ConfigError, match=sentence):
+        Batches(configured(*told), clips, (1, 2, 2)).stream(16)
+    Batches(configured(*told, "batch.image_share=1"), clips, (1, 2, 2)).stream(16)
+    Batches(configured(*told, "batch.tokens=128"), clips, (1, 2, 2)).stream(16)
 
 
 def state(data: str) -> TrainState:
@@ -181,12 +193,16 @@ def start(*overrides: str, **options: Any) -> subprocess.Popen[str]:
 def test_a_loss_that_is_no_number_stops_the_run_before_the_weights(
     shared: list[str], tmp_path: Path
 ) -> None:
-    """With an absurd rate step 2 overflows: the samples are named, the state before it stays."""
+    """With an absurd rate step 2 overflows: its clips are named, the state before it stays."""
     rates = ["optim.lr=1e30", "optim.muon_lr=1e30", "optim.warmup_steps=0", "save_every=1"]
     process = start(*shared, *rates, f"run={tmp_path}")
     output, _ = process.communicate(timeout=HUNG)
     assert process.returncode == 1, output
-    assert "stopped before they reached the weights; samples [(" in output
+    file = tmp_path / "stopped_0000002.jsonl"
+    assert f"stopped before they reached the weights; {file} names the step's clips." in output
+    clips = [json.loads(line) for line in file.read_text().splitlines()]
+    assert sum(clip["tokens"] for clip in clips) <= 2 * 640
+    assert all(0 <= clip["clip"] < 40 and clip["caption"] for clip in clips) and clips
     (folder,) = saved(tmp_path)
     assert folder.name == "step_0000001"
 

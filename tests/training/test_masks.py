@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from training.masks import IMAGE_MODES, MODES, Condition, draw_condition
+from training.masks import IMAGE_MODES, MODES, Condition, draw_condition, most_references
 from training.noise import generator
 
 SIZE = (9, 5, 6)
@@ -33,6 +33,13 @@ def test_every_mode_comes_with_its_frequency(
     for mode, share in modes.items():
         deviation = math.sqrt(DRAWS * share * (1 - share))
         assert abs(counts[mode] - DRAWS * share) <= 3 * deviation, mode
+
+
+@pytest.mark.parametrize("frames", range(1, 14))
+def test_no_clip_has_more_shown_beside_it_than_is_told(frames: int) -> None:
+    """And some have as many; a pack must be able to hold those."""
+    found = max(len(condition.references) for condition in draws((frames, 2, 2), 2000))
+    assert found == most_references(frames)
 
 
 def test_what_is_given_is_what_the_mode_is_named_for(conditions: list[Condition]) -> None:

@@ -1,5 +1,6 @@
 """What training starts from: networks that learned a smaller world's words."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ import torch
 from model.pipeline import VideoPipeline
 from model.text import build_text_encoder, build_tokenizer, encode_prompts
 from model.transformer import SpacetimeTransformer
-from training.config import TrainConfig, load_config
-from training.network import build, build_world_tokenizer, export, known_ids
+from training.config import ConfigError, TrainConfig, load_config
+from training.network import build, build_world_tokenizer, check_start, export, known_ids
 from world import captions
 
 ROOT = Path(__file__).parents[2]
@@ -77,3 +78,20 @@ def test_a_size_that_more_of_the_clips_have_is_told_once(tmp_path: Path) -> None
     export(tmp_path / "told", build(config, tokenizer, channels=24), tokenizer, config, {}, [])
     described = VideoPipeline.from_pretrained(tmp_path / "told").description
     assert described.sizes == ("64x64", "80x48") and described.num_frames == (17, 9)
+
+
+@pytest.mark.parametrize(
+    ("index", "sentence"),
+    [
+        ({"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderKLWan"]},
+         "init_from: .* has not this project's autoencoder .* with text.cached=true it is trained"),
+        (["a list"], "init_from: .*model_index.json"),
+    ],
+)  # fmt: skip
+def test_a_start_that_is_no_checkpoint_of_this_training_is_refused(
+    index: object, sentence: str, start: Path
+) -> None:
+    (start / "model_index.json").write_text(json.dumps(index))
+    config = load_config(TrainConfig, ROOT / "configs" / "debug.yaml", [f"init_from={start}"])
+    with pytest.raises(ConfigError, match=sentence):
+        check_start(config)

@@ -180,7 +180,7 @@ def test_two_runs_do_not_share_a_folder(shared: list[str], tmp_path: Path) -> No
     ("override", "sentence"),
     [
         ("data.autoencoder=nowhere", "data.autoencoder: nowhere holds no autoencoder"),
-        ("init_from=nowhere", "init_from: nowhere holds no model_index.json"),
+        ("init_from=nowhere", "init_from: nowhere: model_index.json is missing"),
         ("network.max_sequence_length=16", "only that is allowed"),
     ],
 )
