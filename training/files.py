@@ -61,6 +61,15 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def in_turn(file: Path) -> Iterator[None]:
+    """Hold a lock file, made if absent; others wait for it as long as it takes."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class RunInUse(RuntimeError):
     """Another process writes the run folder."""
 

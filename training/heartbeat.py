@@ -76,7 +76,7 @@ class Heartbeat:
     ) -> None:
         """Take the place of a traceback where another process is gone."""
         if says_lost(error):
-            self._end()
+            self._end(f"\nWhat this process saw of it: {kind.__name__}: {error}")
         sys.__excepthook__(kind, error, trace)
 
     def _path(self, rank: int) -> Path:
@@ -98,11 +98,11 @@ class Heartbeat:
             if time.time() - oldest > self._patience:
                 self._end()
 
-    def _end(self) -> None:
+    def _end(self, cause: str = "") -> None:
         # At once: an orderly end would wait for the lost one.
         print(
             f"train.py: {self.lost()}; start again on as many processes as there are: the run goes "
-            "on from its last state",
+            f"on from its last state{cause}",
             file=sys.stderr,
             flush=True,
         )

@@ -45,6 +45,10 @@ from training.validation import Validation
 def main(config: TrainConfig) -> None:
     """Run the training that `config` describes."""
     check_launch()
+    check_start(config)
+    # Data: encoded once, then memory-mapped; before the processes wait for each other with a limit.
+    dataset, held_out = open_data(config.data)
+
     patience = timedelta(minutes=config.parallel.timeout_minutes)
     # Launch, process group and device; what the processes do together is below.
     accelerator = Accelerator(
@@ -53,13 +57,8 @@ def main(config: TrainConfig) -> None:
         kwargs_handlers=[InitProcessGroupKwargs(timeout=patience)],
     )
     device = accelerator.device
-    check_start(config)
     check_precision(config, device)
     torch.manual_seed(config.seed)
-
-    # Data: encoded once, then memory-mapped.
-    with accelerator.main_process_first():
-        dataset, held_out = open_data(config.data)
     task = FineTuning(config, dataset) if config.text.cached else Scratch(config, dataset)
     texts = task.texts(dataset)
 

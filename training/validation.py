@@ -51,7 +51,8 @@ class Validation:
         """Write the averaged weights, and give their losses on held-out clips."""
         with state.ema.swapped():
             self._task.export(network)
-            return self._losses(model, network)
+            self._heart.beat(state.step)
+            return self._losses(model, network, state.step)
 
     def __call__(self, model: nn.Module, network: TextToVideo, state: TrainState) -> None:
         """Export, measure, draw, and keep the best."""
@@ -59,6 +60,7 @@ class Validation:
         self._accelerator.wait_for_everyone()
         rank, processes = self._accelerator.process_index, self._accelerator.num_processes
         pipeline, clips, seen = self._task.open(), [], []
+        self._heart.beat(state.step)
         requests = list(enumerate(self._task.requests(pipeline)))
         for place, request in requests[rank::processes]:
             frames = draw(pipeline, request)
@@ -81,7 +83,7 @@ class Validation:
             self._keep_best(state.step, scores)
 
     @torch.no_grad()
-    def _losses(self, model: nn.Module, network: TextToVideo) -> dict[str, float]:
+    def _losses(self, model: nn.Module, network: TextToVideo, step: int) -> dict[str, float]:
         """The loss on held-out clips, in all and by parts of the time; each clip has its noise."""
         if self._held_out is None:
             return {}
@@ -96,6 +98,7 @@ class Validation:
         for bucket in range(BUCKETS):
             losses = []
             for clip in mine:
+                self._heart.beat(step)
                 g = generator(config.seed, "validation", clip, bucket)
                 t = (bucket + float(torch.rand((), generator=g))) / BUCKETS
                 batch = at.share(batches.measured(clip, t, g, budget))

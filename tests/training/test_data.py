@@ -1,5 +1,8 @@
 """Order and noise are pure functions of their keys."""
 
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import world
 from model.autoencoder import VideoAutoencoder
 from model.latents import encode_video
 from training.config import DataConfig
+from training.data import cache
 from training.data.cache import clip_scene, open_dataset, render_clip
 from training.data.sampler import sample_at
 from training.noise import generator
@@ -80,16 +84,76 @@ def test_the_cache_holds_the_clips_of_its_seeds_once_built_and_never_held_out_on
         scene = clip_scene(index, config)
         assert combination(scene.family, scene.slots) not in world.HELD_OUT[scene.family]
         assert scene.slots.get("times") != "twice", "the configuration leaves only the other value"
-    (folder,) = (tmp_path / "cache").iterdir()
+    (folder,) = (tmp_path / "cache").glob("world-*")
     built = folder.stat().st_mtime_ns
     open_dataset(config)
-    assert [f.stat().st_mtime_ns for f in (tmp_path / "cache").iterdir()] == [built]
+    assert [f.stat().st_mtime_ns for f in (tmp_path / "cache").glob("world-*")] == [built]
 
     with torch.no_grad():
         autoencoder.encoder.bias += 0.1
     autoencoder.save_pretrained(tmp_path / "vae")
     open_dataset(config)
-    assert len(list((tmp_path / "cache").iterdir())) == 2, "another encoder, other latents"
+    assert len(list((tmp_path / "cache").glob("world-*"))) == 2, "another encoder, other latents"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> DataConfig:
+    """A cache of three clips under a tiny autoencoder."""
+    torch.manual_seed(0)
+    autoencoder = VideoAutoencoder(z_dim=4, hidden_channels=8, num_blocks=0,
+                                   latents_mean=(0.0,) * 4, latents_std=(1.0,) * 4)  # fmt: skip
+    autoencoder.save_pretrained(tmp_path / "vae")
+    told = {"mix": {"drop": 1.0, "walk": 1.0}, "clips": 3, "workers": 1}
+    return DataConfig(autoencoder=tmp_path / "vae", cache=tmp_path / "cache", **told)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"mix": {"drop": 1.0, "walk": 2.0}}, {"mix": {"drop": 1.0}}, {"clips": 4},
+     {"slots": {"walk": {"legs": "two"}}}, {"sizes": ("64x64", "80x48")}, {"frames": (9,)},
+     "world"],
+    ids=str,
+)  # fmt: skip
+def test_other_clips_have_another_fingerprint(
+    changed: dict[str, Any] | str,
+    config: DataConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Families, their slots, the range of seeds, sizes and lengths; and the world's own code."""
+    autoencoder = VideoAutoencoder.from_pretrained(config.autoencoder)
+    before = cache._fingerprint(config, autoencoder)
+    assert cache._fingerprint(config.model_copy(), autoencoder) == before
+    if changed == "world":
+        room = tmp_path / "world"
+        shutil.copytree(Path(world.__file__).parent, room)
+        monkeypatch.setattr(world, "__file__", str(room / "__init__.py"))
+        assert cache._fingerprint(config, autoencoder) == before
+        with (room / "families" / "drop.py").open("a") as file:
+            file.write("# another version\n")
+    else:
+        assert isinstance(changed, dict)
+        config = config.model_copy(update=changed)
+    assert cache._fingerprint(config, autoencoder) != before
+
+
+def test_one_process_makes_a_cache_that_several_ask_for(
+    config: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait, however long it takes, and open what it made."""
+    made: list[Path] = []
+    build = cache._build
+
+    def slowly(folder: Path, *rest: Any) -> None:
+        made.append(folder)
+        time.sleep(0.3)
+        build(folder, *rest)
+
+    monkeypatch.setattr(cache, "_build", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        opened = list(pool.map(open_dataset, [config] * 3))
+    assert len(made) == 1 and {one.fingerprint for one in opened} == {opened[0].fingerprint}
+    assert all(len(one) == 3 for one in opened)
 
 
 def test_clips_come_in_every_size_and_length_that_their_family_can_have(tmp_path: Path) -> None:

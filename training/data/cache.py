@@ -18,7 +18,7 @@ import world
 from model.autoencoder import STRIDE, VideoAutoencoder
 from model.latents import encode_video
 from training.config import DataConfig
-from training.files import whole_folder
+from training.files import in_turn, whole_folder
 from training.noise import generator
 
 CHUNK = 200
@@ -139,13 +139,14 @@ def open_dataset(config: DataConfig) -> LatentDataset:
     """Open the cached latents, rendering and encoding them first if they are not there.
 
     The folder's name holds a fingerprint of everything the latents depend on, and it appears only
-    when it is whole.
+    when it is whole. Of several processes that ask for it, one makes it and the others wait.
     """
     autoencoder = VideoAutoencoder.from_pretrained(config.autoencoder)
     fingerprint = _fingerprint(config, autoencoder)
     folder = config.cache / f"world-{fingerprint}"
-    if not folder.exists():
-        _build(folder, config, autoencoder)
+    with in_turn(config.cache / ".lock"):
+        if not folder.exists():
+            _build(folder, config, autoencoder)
     sizes = np.load(folder / "sizes.npy")
     return LatentDataset(
         clips=mapped(folder / "clips.bf16"),
