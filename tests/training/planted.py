@@ -1,7 +1,8 @@
-"""Runs training/train.py, looking into it, and with a fault planted where `seed` is -1.
+"""Runs training/train.py, looking into it, and with a fault planted where `seed` is below 0.
 
 Notes in the run folder what the last rank holds of the parameters and of the tokens. A seed of -1
-stands for 0 on every rank but the last, where it is 1.
+stands for 0 on every rank but the last, where it is 1. With -2 it is 0 on all, and the last rank's
+gradient of one matrix is a tenth too large.
 """
 
 import json
@@ -38,6 +39,9 @@ def look(network: TextToVideo) -> None:
 
 
 def distribute(network: TextToVideo, *rest: Any) -> torch.nn.Module:
+    if fault == -2 and LAST:
+        matrix = network.transformer.blocks[0].attn1.to_q.weight
+        matrix.register_hook(lambda gradient: 1.1 * gradient)
     model = parallel.distribute(network, *rest)
     look(network)
     return model
@@ -45,8 +49,9 @@ def distribute(network: TextToVideo, *rest: Any) -> torch.nn.Module:
 
 if __name__ == "__main__":
     config = parse_arguments(TrainConfig, __doc__ or "")
-    if config.seed == -1:
-        config = config.model_copy(update={"seed": int(LAST)})
+    fault = config.seed
+    if fault < 0:
+        config = config.model_copy(update={"seed": int(fault == -1 and LAST)})
     train.distribute = distribute
     train.main(config)
     if LAST:
