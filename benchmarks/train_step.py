@@ -193,8 +193,13 @@ def measure(
     lengths = [length for clips in batches for length in clips.lengths]
     seconds = {side: statistics.median(t.seconds[WARM_UP:]) for side, t in trainers.items()}
     ours, other = (trainers[side].first for side in SIDES)
-    segments = Segments(tuple(batches[-1].lengths))
-    text = Segments.even(len(segments), told["network"]["text"])
+    shape, segments = told["network"], Segments(tuple(batches[-1].lengths))
+    dtype = torch.bfloat16 if told["precision"] == "bf16" else torch.float32
+    v = torch.empty(0, shape["heads"], shape["head_dim"], dtype=dtype, device=device)
+    ways = (
+        backend(segments, others, v, gradients=True)
+        for others in (segments, Segments.even(len(segments), shape["text"]))
+    )
     row: dict[str, Any] = {
         "mode": "compiled" if compiled else "eager",
         "clips": len(lengths),
@@ -203,10 +208,9 @@ def measure(
         "diffusers_tokens_per_s": round(sum(lengths) / seconds["diffusers"], 1),
         "ratio": round(seconds["diffusers"] / seconds["ours"], 3),
         "loss_apart": abs(ours / other - 1),
-        "attention": backend(segments, segments) + ", text " + backend(segments, text),
+        "attention": ", text ".join(ways),
     }
     if peak := peak_flops(device):
-        shape = told["network"]
         width = shape["heads"] * shape["head_dim"]
         cost = Cost(width, shape["ffn_dim"], shape["layers"], shape["text"]).flops(lengths)
         row |= {f"{side}_mfu": cost / seconds[side] / peak for side in SIDES}

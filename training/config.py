@@ -230,7 +230,7 @@ class ParallelConfig(Section):
     checkpointing: Literal["none", "selective", "full"] = "none"
     """What is computed twice to save memory: nothing, what is cheap, or whole blocks."""
     timeout_minutes: float = Field(10.0, gt=0)
-    """How long processes wait for one that is lost."""
+    """How long processes wait for one that is lost; drawing one clip must take less."""
 
 
 class OptimConfig(Section):

@@ -14,8 +14,6 @@ from torch.nn.functional import conv2d
 from training.noise import generator
 
 FILTERS = 64
-DRAWS = 200
-"""Subsets of half the clips, from which the interval is."""
 
 
 def features(latents: Tensor) -> Tensor:
@@ -54,19 +52,6 @@ def kernel_distance(reference: Tensor, found: Tensor) -> float:
         return (k.sum() - k.trace()) / (n * (n - 1))
 
     return float(within(x) + within(y) - 2 * kernel(x, y).mean())
-
-
-def interval(reference: Tensor, found: Tensor, level: float = 0.95) -> tuple[float, float]:
-    """Where the distance of half the clips lies, for that share of all halves."""
-    half, found_half = len(reference) // 2, len(found) // 2
-    values = []
-    for draw in range(DRAWS):
-        g = generator("halves", draw)
-        one = reference[torch.randperm(len(reference), generator=g)[:half]]
-        two = found[torch.randperm(len(found), generator=g)[:found_half]]
-        values.append(kernel_distance(one, two))
-    low, high = torch.tensor(values).quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2]))
-    return float(low), float(high)
 
 
 def described(clips: Iterable[Tensor]) -> Tensor:

@@ -3,11 +3,13 @@
 python -m training.reference
 """
 
+import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from training.config import TrainConfig
 
@@ -30,9 +32,10 @@ def _rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str
 
 def _spelt(value: Any) -> str:
     """A default as YAML spells it."""
-    if value is None or value is PydanticUndefined:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    plain = list(value) if isinstance(value, tuple) else value
+    plain = str(value) if isinstance(value, Path) else plain
+    text: str = yaml.safe_dump(plain, default_flow_style=True, width=math.inf)
+    return text.removesuffix("...\n").strip()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from model.pipeline import GenerationRequest, VideoPipeline
 from world.sheet import contact_sheet
 
 SEED = 1
+"""Of every clip that is drawn to be looked at."""
 SCALE = 2
 
 

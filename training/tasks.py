@@ -27,9 +27,8 @@ from training.data.prepare.encode import Encoder
 from training.data.prepare.sources import SourceError
 from training.files import fingerprint, whole_folder
 from training.network import TextToVideo, build, build_world_tokenizer, export, tokenize
+from training.samples import SEED
 
-SEED = 1
-"""Of validation clips."""
 EXAMPLES = 8
 """Most captions of a data set that are drawn."""
 OF_IMAGES = ("add_k_proj", "add_v_proj")
@@ -129,8 +128,8 @@ class Embedded:
 class FineTuning:
     """A checkpoint of Wan's layout, all of its transformer or a LoRA; the rest stays as it is.
 
-    Its captions were embedded when the data was prepared, so that neither the text encoder nor the
-    autoencoder is in memory.
+    Its captions were embedded when the data was prepared, so that steps need neither the text
+    encoder nor the autoencoder; a validation opens them to draw.
     """
 
     def __init__(self, config: TrainConfig, dataset: Dataset) -> None:

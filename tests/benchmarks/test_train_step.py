@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from benchmarks import train_step
 from benchmarks.train_step import CASES, draw, measure, networks, packed, padded
 
 TINY = {"heads": 2, "head_dim": 12, "layers": 2, "ffn_dim": 32, "channels": 3, "text_dim": 8,
@@ -43,6 +44,26 @@ def test_clips_of_one_size_that_are_padded_nowhere_have_the_gradients_of_packed_
         other = others[name].grad
         assert parameter.grad is not None and other is not None, name
         assert (parameter.grad - other).norm() <= 1e-4 * other.norm() + 1e-7, name
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning")  # diffusers' norms in bf16
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_the_attention_told_is_that_of_the_values_it_gets(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device's kernels are chosen by its values, for a backward pass; as a CPU takes one way for
+    all, what is asked is looked at."""
+    asked: list[tuple[Any, ...]] = []
+
+    def backend(q: Any, kv: Any, v: torch.Tensor, gradients: bool) -> str:
+        asked.append((v.dtype, v.device.type, v.shape[1:], gradients))
+        return "a kernel"
+
+    monkeypatch.setattr(train_step, "backend", backend)
+    row = measure(told(precision=precision), [np.array([[1, 2, 2]])], repeats=1, compiled=False)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    assert row["attention"] == "a kernel, text a kernel"
+    assert asked == [(dtype, "cpu", (2, 12), True)] * 2
 
 
 def test_padding_is_neither_counted_nor_learned_from() -> None:

@@ -21,7 +21,7 @@ from tests.training.videos import even, write_video
 from training.config import ConfigError
 from training.data.prepare.__main__ import main as prepare
 from training.data.prepare.__main__ import parse_arguments
-from training.distances import described, interval, kernel_distance
+from training.distances import described, kernel_distance
 from training.train import main as train
 
 # In this process, torch says that it is alone; from the command line nobody is told.
@@ -179,6 +179,17 @@ def test_data_of_another_autoencoder_is_refused(base: Path, data: Path, tmp_path
     (other / "vae" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="was prepared with another vae"):
         train(configured(tmp_path / "run", other, data))
+
+
+def interval(reference: torch.Tensor, found: torch.Tensor, draws: int = 200) -> list[float]:
+    """Where 95 % of the distances of halves of both lie."""
+    values = []
+    for draw in range(draws):
+        g = torch.Generator().manual_seed(draw)
+        one, two = (some[torch.randperm(len(some), generator=g)[: len(some) // 2]]
+                    for some in (reference, found))  # fmt: skip
+        values.append(kernel_distance(one, two))
+    return torch.tensor(values).quantile(torch.tensor([0.025, 0.975])).tolist()
 
 
 def test_a_shuffled_set_is_farther_than_a_held_out_one() -> None:
