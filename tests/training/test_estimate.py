@@ -98,3 +98,15 @@ def test_the_script_prints_it_and_touches_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "memory of a process (cpu): " in done.stdout and "1 packs of 4096 tokens" in done.stdout
     assert not run.exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ("parallel.shard=2", r"batch\.packs: 1 is no multiple of 2"),
+        ("parallel.sequence=3", r"network\.heads: 4 is no multiple of 3"),
+    ],
+)
+def test_what_a_run_could_not_share_is_refused_beforehand(told: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        estimate.dry_run(configured(told))
