@@ -34,16 +34,21 @@ def check_precision(config: TrainConfig, device: torch.device) -> None:
                           "'.[cuda]'; allowed without it are 'no' and 'bf16'")  # fmt: skip
 
 
-def to_fp8(blocks: nn.Module) -> None:
-    """Have the linear maps of transformer blocks multiply in fp8, in place; weights stay fp32."""
-    from torchao.float8 import convert_to_float8_training
+def to_fp8(blocks: nn.Module, emulate: bool = False) -> None:
+    """Have the linear maps of transformer blocks multiply in fp8, in place; weights stay fp32.
+
+    With `emulate`, numbers are rounded to fp8 and multiplied as wider ones, on any device.
+    """
+    from torchao.float8 import Float8LinearConfig, convert_to_float8_training
 
     def fits(module: nn.Module, name: str) -> bool:
         return isinstance(module, nn.Linear) and not any(
             side % FP8_MULTIPLE for side in (module.in_features, module.out_features)
         )
 
-    convert_to_float8_training(blocks, module_filter_fn=fits)
+    # A gradient of weights sums over tokens, whose number is a multiple of nothing: padded there.
+    told = Float8LinearConfig(pad_inner_dim=True, emulate=emulate)
+    convert_to_float8_training(blocks, module_filter_fn=fits, config=told)
 
 
 def autocast(config: TrainConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
