@@ -81,8 +81,8 @@ class Batches:
         most, clip = max(found, key=lambda one: one[0])
         return clip, most
 
-    def stream(self, width: int) -> PackStream:
-        """The packs of all steps, from position 0 on, for a network of a width.
+    def check(self) -> None:
+        """Refuse clips that packs cannot be made of.
 
         Raises:
             ConfigError: if there is no clip, or one that a pack may not be able to hold.
@@ -102,6 +102,15 @@ class Batches:
                 f"batch.tokens: {batch.tokens}, but clip {clip} takes {most}{beside}; allowed is "
                 "no less"
             )
+
+    def stream(self, width: int) -> PackStream:
+        """The packs of all steps, from position 0 on, for a network of a width.
+
+        Raises:
+            ConfigError: as `check`.
+        """
+        self.check()
+        batch = self._config.batch
         packer = Packer(batch.tokens, self.smallest, batch.open_packs, batch.segments)
         return PackStream(
             self.length, packer, batch.packs, batch.window, width, seed=self._config.seed

@@ -85,6 +85,8 @@ def main(config: TrainConfig) -> None:
     width = shape.num_attention_heads * shape.attention_head_dim
     batches = Batches(config, dataset, shape.patch_size)
     stream = batches.stream(width)
+    if held_out:
+        Batches(config, held_out, shape.patch_size).check()
 
     # The one object that owns what a resume needs.
     optimizers = build_optimizers(network, config.optim)
