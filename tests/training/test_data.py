@@ -142,7 +142,7 @@ def test_one_process_makes_a_cache_that_several_ask_for(
 ) -> None:
     """The others wait, however long it takes, and open what it made."""
     made: list[Path] = []
-    build = cache._build
+    build, autoencoder = cache._build, VideoAutoencoder.from_pretrained(config.autoencoder)
 
     def slowly(folder: Path, *rest: Any) -> None:
         made.append(folder)
@@ -150,6 +150,8 @@ def test_one_process_makes_a_cache_that_several_ask_for(
         build(folder, *rest)
 
     monkeypatch.setattr(cache, "_build", slowly)
+    # diffusers opens models by way of torch's globals, which threads would leave half-set.
+    monkeypatch.setattr(VideoAutoencoder, "from_pretrained", lambda folder: autoencoder)
     with ThreadPoolExecutor(3) as pool:
         opened = list(pool.map(open_dataset, [config] * 3))
     assert len(made) == 1 and {one.fingerprint for one in opened} == {opened[0].fingerprint}

@@ -1,5 +1,6 @@
 """The board in Markdown: whose rates stand where, and pictures that show what is said."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,11 @@ def test_trained_and_held_out_combinations_are_counted_apart(
         in text
     )
     assert "Of 3 clips of combinations that are kept from training, 2 pass." in text
-    assert "6 clips of 6 prompts, 0 failed, 1 refused." in text
+    assert "6 clips of 6 cases with 6 different prompts, 0 failed, 1 refused." in text
+    again = replace(graded[1], clip=replace(graded[1].clip, case=replace(
+        graded[1].clip.case, prompt=graded[0].clip.case.prompt)))  # fmt: skip
+    write_board(report([graded[0], again]), [graded[0], again], "m", tmp_path / "two.md")
+    assert "2 clips of 2 cases with 1 different prompts" in (tmp_path / "two.md").read_text()
     write_board(report(graded[:1]), graded[:1], "m", tmp_path / "one.md")
     text = (tmp_path / "one.md").read_text()
     assert "kept from training" not in text and "worst failures" not in text
