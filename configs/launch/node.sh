@@ -10,10 +10,5 @@ launcher=$!
 trap 'pkill -TERM -P "$launcher"' TERM INT
 
 # A signal ends a wait, and not what is waited for.
-code=0
-wait "$launcher" || code=$?
-while kill -0 "$launcher" 2>/dev/null; do
-    code=0
-    wait "$launcher" || code=$?
-done
+while wait "$launcher"; code=$?; kill -0 "$launcher" 2>/dev/null; do :; done
 exit "$code"

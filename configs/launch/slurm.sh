@@ -31,10 +31,5 @@ if [ -n "${DRY_RUN:-}" ]; then exit; fi
 "${launch[@]}" &
 tasks=$!
 trap 'kill -TERM "$tasks"' TERM
-code=0
-wait "$tasks" || code=$?
-while kill -0 "$tasks" 2>/dev/null; do
-    code=0
-    wait "$tasks" || code=$?
-done
+while wait "$tasks"; code=$?; kill -0 "$tasks" 2>/dev/null; do :; done
 exit "$code"

@@ -144,9 +144,10 @@ def open_dataset(config: DataConfig) -> LatentDataset:
     autoencoder = VideoAutoencoder.from_pretrained(config.autoencoder)
     fingerprint = _fingerprint(config, autoencoder)
     folder = config.cache / f"world-{fingerprint}"
-    with in_turn(config.cache / ".lock"):
-        if not folder.exists():
-            _build(folder, config, autoencoder)
+    if not folder.exists():
+        with in_turn(config.cache / ".lock"):
+            if not folder.exists():
+                _build(folder, config, autoencoder)
     sizes = np.load(folder / "sizes.npy")
     return LatentDataset(
         clips=mapped(folder / "clips.bf16"),
