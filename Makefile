@@ -39,10 +39,11 @@ proof: setup
 
 # The model's scores on the physics suite: a clip of each of its 136 prompts, within a quarter of an
 # hour on two idle cores. BOARD_CASES=17 tries one prompt of each family.
-BOARD ?= docs/board.md
+BOARD ?= docs/board$(patsubst model/pretrained%,%,$(filter model/pretrained-%,$(MODEL))).md
 BOARD_CASES ?=
 BOARD_REPEATS ?= 1
-BOARD_NAME ?= $(if $(filter model/pretrained,$(MODEL)),kinetograph-mini,$(notdir $(MODEL)))
+BOARD_NAME ?= $(if $(filter model/pretrained,$(MODEL)),kinetograph-mini,$(notdir \
+	$(patsubst model/pretrained-%,kinetograph-%,$(MODEL))))
 # Other weights, other clips: the folder is named by what is in the checkpoint.
 BOARD_DIR = out/board/$(shell (echo "$(MODEL)"; cat "$(MODEL)"/*/*.safetensors) 2>/dev/null | \
 	sha256sum | cut -c 1-12)

@@ -83,7 +83,7 @@ def _page(report: Fields, name: str, clips: str, failures: str | None) -> str:
     lines += [
         f"Graded {report['date'][:10]} by suite `{report['suite_digest'][:15]}`, commit "
         f"`{(host['commit'] or 'none')[:10]}`, OpenCV {host['opencv']}, NumPy {host['numpy']}. "
-        "`make board` makes and grades it anew.",
+        "`make board MODEL=…`, with the folder of the model, makes and grades it anew.",
         "",
     ]
     return "\n".join(lines)

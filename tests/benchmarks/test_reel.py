@@ -33,7 +33,6 @@ from world import HELD_OUT
 from world.scene import combination
 
 ROOT = Path(__file__).parents[2]
-RESULT = ROOT / "docs" / "results" / "reel"
 
 
 def reading(prompt: Prompt, **seen: str) -> dict[str, str]:
@@ -104,12 +103,18 @@ def test_a_training_clip_is_nearest_to_itself_and_the_distance_is_what_it_says()
         assert distance == pytest.approx(0.05, abs=4e-3)
 
 
-def test_the_committed_summary_is_of_these_weights_and_follows_from_its_readings() -> None:
-    summary = json.loads((RESULT / "summary.json").read_text())
-    assert summary["checkpoint_sha256"] == checkpoint_hash(ROOT / "model/pretrained"), "stale"
-    readings, by_judge = judged(RESULT, shuffled(summary["checkpoint_sha256"]))
+@pytest.mark.parametrize(
+    ("result", "model"), [("reel", "pretrained"), ("reel-wide", "pretrained-wide")]
+)
+def test_the_committed_summary_is_of_these_weights_and_follows_from_its_readings(
+    result: str, model: str
+) -> None:
+    folder = ROOT / "docs" / "results" / result
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["checkpoint_sha256"] == checkpoint_hash(ROOT / "model" / model), "stale"
+    readings, by_judge = judged(folder, shuffled(summary["checkpoint_sha256"]))
     assert summary["right_by_judge"] == by_judge["right_by_judge"]
-    with (RESULT / "verdicts.csv").open(newline="") as file:
+    with (folder / "verdicts.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     verdicts: list[dict[str, object]] = []
     for prompt, row, seen in zip(prompts(), rows, readings, strict=True):

@@ -17,10 +17,11 @@ def write(folder: Path, name: str, text: str) -> Path:
     return folder
 
 
-def test_the_catalogue_of_this_repository_serves_the_embedded_model() -> None:
-    (entry,) = catalog.read(MODELS)
-    assert entry.name == "kinetograph-mini" and entry.path == EMBEDDED_MODEL
-    assert entry == catalog.single(EMBEDDED_MODEL).model_copy(update={"path": entry.path})
+def test_the_catalogue_of_this_repository_serves_the_embedded_models() -> None:
+    mini, wide = catalog.read(MODELS)
+    assert mini.name == "kinetograph-mini" and mini.path == EMBEDDED_MODEL
+    assert mini == catalog.single(EMBEDDED_MODEL).model_copy(update={"path": mini.path})
+    assert wide.name == "kinetograph-wide" and (Path(wide.path) / "model_index.json").is_file()
 
 
 def test_the_documented_example_is_a_valid_entry_and_names_every_key(tmp_path: Path) -> None:
