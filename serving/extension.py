@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from serving.errors import not_supported
-from serving.models import choose, resolve
+from serving.models import choose, resolve, who_can
 from serving.resolved import Description, Resolved
 from serving.schema import CreateVideo, ExtendVideo
 from serving.uploads import SourceVideo
@@ -18,7 +18,7 @@ def check(asked: ExtendVideo, models: Sequence[Description]) -> Description:
     for param, capability in needs.items():
         if capability not in model["capabilities"]:
             message = f"{param} is not supported by {model['name']}, which cannot {capability} "
-            raise not_supported(message + "videos.", param)
+            raise not_supported(message + "videos" + who_can(capability, models), param)
     if "text" not in model["capabilities"]:
         message = f"video is not supported by {model['name']}, which starts from an image."
         raise not_supported(message, "video")

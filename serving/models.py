@@ -123,19 +123,31 @@ def choose(name: str | None, models: Sequence[Description]) -> Description:
     raise ApiError(message, param="model", code="model_not_found")
 
 
-def check_abilities(request: CreateVideo, model: Description) -> None:
-    """Raise ApiError for what a request starts from, or needs, that the model cannot."""
+def who_can(capability: str, models: Sequence[Description]) -> str:
+    """The end of a refusal: those of the models that could, if any."""
+    names = [model["name"] for model in models if capability in model["capabilities"]]
+    return f"; {', '.join(names)} can." if names else "."
+
+
+def check_abilities(
+    request: CreateVideo, model: Description, others: Sequence[Description] = ()
+) -> None:
+    """Raise ApiError for what a request starts from, or needs, that the model cannot.
+
+    The message names those of `others` that could start from what is given.
+    """
     name = model["name"]
     if request.last_frame is not None and "last_frame" not in model["capabilities"]:
-        raise not_supported(f"last_frame is not supported by {name}.", "last_frame")
+        message = f"last_frame is not supported by {name}{who_can('last_frame', others)}"
+        raise not_supported(message, "last_frame")
     if request.loop and "loop" not in model["capabilities"]:
-        raise not_supported(f"loop is not supported by {name}.", "loop")
+        raise not_supported(f"loop is not supported by {name}{who_can('loop', others)}", "loop")
     if request.loop and request.input_reference is None:
         message = "loop needs input_reference, the frame to which the end leads back."
         raise ApiError(message, param="loop")
     if request.input_reference is not None and "first_frame" not in model["capabilities"]:
-        message = f"input_reference is not supported by {name}, which cannot start from an image."
-        raise not_supported(message, "input_reference")
+        message = f"input_reference is not supported by {name}, which cannot start from an image"
+        raise not_supported(message + who_can("first_frame", others), "input_reference")
     if request.input_reference is None and "text" not in model["capabilities"]:
         message = f"input_reference is missing; {name} starts from an image."
         raise ApiError(message, param="input_reference", code="missing_required_parameter")

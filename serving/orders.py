@@ -11,7 +11,7 @@ from typing import Any
 from serving.egress import Egress
 from serving.errors import ApiError, not_supported
 from serving.extension import resolve_extension
-from serving.models import choose
+from serving.models import choose, who_can
 from serving.models import resolve as resolve_one
 from serving.resolved import Description, Resolved
 from serving.schema import CreateVideo, EditVideo, ExtendVideo, Prompted
@@ -95,8 +95,8 @@ def extend(
 def _resolve_edit(asked: EditVideo, source: SourceVideo, models: Sequence[Description]) -> Resolved:
     model = choose(asked.model, models)
     if "remix" not in model["capabilities"]:
-        message = f"video is not supported by {model['name']}, which cannot start from a video."
-        raise not_supported(message, "video")
+        message = f"video is not supported by {model['name']}, which cannot start from a video"
+        raise not_supported(message + who_can("remix", models), "video")
     fields = asked.model_dump(exclude_unset=True, exclude={"video", "strength"})
     fps = asked.fps or model["fps"]
     available = max(1, round(source.num_frames * fps / source.fps))

@@ -103,7 +103,8 @@ class Service:
         Raises:
             ApiError: for a request that no served model can fulfil, or a key of another request.
         """
-        check_abilities(asked, choose(asked.model, self.models()))
+        models = self.models()
+        check_abilities(asked, choose(asked.model, models), models)
         return self._submit(orders.create(asked, self._egress), caller)
 
     def remix(self, video_id: str, asked: RemixVideo, caller: Caller) -> Video:

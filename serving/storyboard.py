@@ -6,7 +6,7 @@ from typing import Any
 
 from serving.errors import ApiError, not_supported
 from serving.fitting import fit
-from serving.models import choose, draft, freedom
+from serving.models import choose, draft, freedom, who_can
 from serving.models import resolve as resolve_one
 from serving.resolved import Description, Resolved
 from serving.schema import CreateVideo
@@ -25,7 +25,7 @@ def resolve(request: CreateVideo, models: Sequence[Description]) -> Resolved:
     if not request.shots:
         return resolve_one(request, models)
     model = choose(request.model, models)
-    _check(request, request.shots, model)
+    _check(request, request.shots, model, models)
     free = freedom(request, model)
     drafts = [_draft(request, index, model, free) for index in range(len(request.shots))]
     each = fit(drafts, model, free, model["num_frames"], shots=True)
@@ -42,7 +42,12 @@ def resolve(request: CreateVideo, models: Sequence[Description]) -> Resolved:
     )
 
 
-def _check(request: CreateVideo, shots: Sequence[Shot], model: Description) -> None:
+def _check(
+    request: CreateVideo,
+    shots: Sequence[Shot],
+    model: Description,
+    models: Sequence[Description],
+) -> None:
     for name in ("seconds", "num_frames", "last_frame", "loop"):
         if getattr(request, name):
             message = f"{name} must be left out beside shots."
@@ -53,7 +58,7 @@ def _check(request: CreateVideo, shots: Sequence[Shot], model: Description) -> N
     for index, shot in enumerate(shots):
         if shot.join == "continue" and "first_frame" not in model["capabilities"]:
             message = f"shots[{index}].join must be cut for {model['name']}, which cannot start "
-            raise not_supported(message + "from an image.", "shots")
+            raise not_supported(message + "from an image" + who_can("first_frame", models), "shots")
         if index and shot.join == "cut" and "text" not in model["capabilities"]:
             message = f"shots[{index}].join must be continue for {model['name']}, which starts "
             raise ApiError(message + "from an image.", param="shots")

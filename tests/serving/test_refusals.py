@@ -104,7 +104,16 @@ BAD = [
         *("input_reference", "invalid_value", "at a public address"),
     ),
     ({"input_reference": {"file_id": "f"}}, "input_reference", "not_supported", "no Files API"),
-    ({"input_reference": IMAGE, "model": "plain"}, "input_reference", "not_supported", "plain"),
+    (
+        {"input_reference": IMAGE, "model": "plain"},
+        *("input_reference", "not_supported"),
+        "plain, which cannot start from an image; tiny, still can.",
+    ),
+    (
+        {"shots": [{"prompt": PROMPT}, {"prompt": PROMPT, "join": "continue"}], "model": "plain"},
+        *("shots", "not_supported"),
+        "plain, which cannot start from an image; tiny, still can.",
+    ),
     ({"model": "still"}, "input_reference", "missing_required_parameter", "still starts from"),
     ({"lora": "x"}, "lora", "lora_not_found", "left out for tiny"),
     ({"lora": {"name": "x"}, "model": "plain"}, "lora", "lora_not_found", "one of ink for plain"),
