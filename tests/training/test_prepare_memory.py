@@ -14,6 +14,13 @@ from training.data.prepare.scenes import CutSettings, _Look
 ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 96, 72
 SHORT, LONG = 200, 5000
+HELD = {"MALLOC_ARENA_MAX": "1"} | dict.fromkeys(
+    ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(1 << 16)
+)
+"""Has the C library give back at once what is freed, so that the peak is what was really held.
+
+What it would keep for later differs by 20 MB between runs of the same film; with these, by 1.
+"""
 
 
 def peak(folder: Path, count: int, model: Path) -> int:
@@ -24,8 +31,8 @@ def peak(folder: Path, count: int, model: Path) -> int:
     command = [sys.executable, "-m", "tests.training.measured_prepare", film.parent]
     command += ["-o", folder / f"out{count}", "--model", model, "--area", "64", "--workers", "1"]
     done = subprocess.run(
-        list(map(str, command)), cwd=ROOT, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=280,
+        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=280,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | HELD,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     sizes = folder.glob(f"out{count}/latents/*/sizes.npy")
@@ -36,13 +43,13 @@ def peak(folder: Path, count: int, model: Path) -> int:
 
 @pytest.mark.proof
 def test_a_long_film_takes_the_memory_of_a_short_one(tmp_path: Path) -> None:
-    """It has 25 times the frames; what it takes more is less than a fifth of their pixels."""
+    """It has 25 times the frames; what it takes more is less than a tenth of their pixels."""
     model = write_checkpoint(tmp_path / "base")
     short, long = (peak(tmp_path, count, model) for count in (SHORT, LONG))
     pixels = (LONG - SHORT) * WIDTH * HEIGHT * 3
     print(f"  {SHORT} frames: {short >> 20} MiB at most; {LONG} frames: {long >> 20} MiB "
           f"({pixels >> 20} MiB of pixels more)")  # fmt: skip
-    assert long - short < pixels / 5
+    assert long - short < pixels / 10
 
 
 def test_of_frames_whose_clip_is_known_nothing_is_kept() -> None:
