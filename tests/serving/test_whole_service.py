@@ -212,7 +212,8 @@ def test_an_extension_holds_its_source_and_goes_on(whole: Served, tmp_path: Path
     other = np.abs(made[12:].astype(int) - given)
     assert apart.mean((1, 2, 3)).max() < 10 and other.mean((1, 2, 3)).min() > 50
     refused = whole.api.post("/v1/videos/extensions", json={**body, "model": "tiny"})
-    assert "video is not supported by tiny" in refusal(refused, "not_supported", "video")
+    message = refusal(refused, "not_supported", "video")
+    assert message == "video is not supported by tiny, which cannot extend videos; able can."
 
 
 @pytest.mark.parametrize("at", [0, 1], ids=["num_frames", "size"])
